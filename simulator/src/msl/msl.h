@@ -1,0 +1,118 @@
+// Metal Shading Language on the CPU: compile a `.metal` source and run its kernels.
+//
+// The only door between the Metal runtime (src/metal) and the shader compiler and executor (src/msl).
+// Nothing here knows Objective-C or PyTorch.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace mps_simulator::msl {
+
+constexpr size_t kMaxBuffers = 31;
+constexpr size_t kMaxThreadgroupMemory = 32 * 1024;
+constexpr uint32_t kMaxThreadsPerThreadgroup = 1024;
+constexpr uint32_t kSimdWidth = 32;
+
+// The source was refused. what() holds the diagnostics in clang's form, lines being those of the `.metal` source:
+// "program_source:LINE:COLUMN: error: ...".
+struct CompileError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct CompileOptions {
+  std::map<std::string, std::string> macros;
+  bool fast_math = true;
+};
+
+// The value given to a function constant, as the bytes the host passed.
+struct ConstantValue {
+  std::string type;  // its MSL name: "bool", "uint", "float4"
+  std::vector<std::byte> bytes;
+};
+
+struct ConstantValues {
+  std::map<uint32_t, ConstantValue> by_index;
+  std::map<std::string, ConstantValue> by_name;
+};
+
+struct FunctionConstant {
+  std::string name;
+  std::string type;
+  uint32_t index;
+  bool required;
+};
+
+enum class ArgumentKind { buffer, threadgroup_memory };
+
+struct Argument {
+  std::string name;
+  ArgumentKind kind;
+  uint32_t index;
+  bool writable;  // false for `constant` and `const device`
+};
+
+struct Uint3 {
+  uint32_t x = 1, y = 1, z = 1;
+  uint64_t volume() const { return uint64_t{x} * y * z; }
+};
+
+// The memory bound to one buffer index: what the kernel may touch is [base + offset, base + length).
+struct BufferBinding {
+  std::byte* base = nullptr;  // null: nothing bound
+  size_t length = 0;
+  size_t offset = 0;
+};
+
+struct Dispatch {
+  Uint3 threads_per_grid;  // need not be a multiple of threads_per_threadgroup: edge threadgroups are then smaller
+  Uint3 threads_per_threadgroup;
+  std::array<BufferBinding, kMaxBuffers> buffers;
+  std::array<size_t, kMaxBuffers> threadgroup_memory{};  // bytes, by threadgroup index
+};
+
+// A kernel specialised by its function constants and compiled to machine code; immutable, shared by threads.
+class Pipeline {
+ public:
+  virtual ~Pipeline() = default;
+  virtual const std::string& name() const = 0;
+  virtual uint32_t max_total_threads_per_threadgroup() const = 0;
+  virtual size_t static_threadgroup_memory_length() const = 0;
+  virtual const std::vector<Argument>& arguments() const = 0;
+  // Runs the whole grid on all cores and returns when it is done. Throws std::runtime_error for a fault that the
+  // executor can see (an unbound buffer that is used, a barrier that some threads never reach ...).
+  virtual void run(const Dispatch& dispatch) const = 0;
+};
+
+// A kernel of a library, before or after specialisation.
+class Function {
+ public:
+  virtual ~Function() = default;
+  virtual const std::string& name() const = 0;
+  virtual const std::vector<FunctionConstant>& constants() const = 0;
+  // Throws CompileError, also when static threadgroup memory passes kMaxThreadgroupMemory.
+  virtual std::shared_ptr<const Pipeline> make_pipeline() const = 0;
+};
+
+class Library {
+ public:
+  virtual ~Library() = default;
+  virtual std::vector<std::string> function_names() const = 0;
+  // Null when there is no such kernel. Throws CompileError for a missing required constant or one of the wrong type;
+  // `values` absent gives the unspecialised function (whose pipeline needs every constant to be optional).
+  virtual std::shared_ptr<const Function> function(const std::string& name,
+                                                   const ConstantValues* values = nullptr) const = 0;
+};
+
+// Reads and checks the source with typed address spaces; machine code is made by Function::make_pipeline, cached on
+// disk by content. Throws CompileError.
+std::shared_ptr<const Library> compile(const std::string& source, const CompileOptions& options = {});
+
+}  // namespace mps_simulator::msl

@@ -1,0 +1,38 @@
+// What ran, in order: the log behind mps_simulator.record().
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace mps_simulator {
+
+// One compute dispatch that the device executed.
+struct DispatchRecord {
+  std::string kernel;  // the Metal function's name
+  std::string label;   // the pipeline's or encoder's label, may be empty
+  std::array<uint64_t, 3> grid;  // threads, as Metal's threadsPerGrid
+  std::array<uint64_t, 3> threads_per_threadgroup;
+};
+
+// Both logs are off until a recording is open; recordings nest, and each sees what happened since it opened.
+// Thread-safe. A recording is a position in the log, taken with open() and given back to close().
+class Recorder {
+ public:
+  static Recorder& instance();
+
+  struct Recording {
+    std::vector<DispatchRecord> dispatches;
+    std::vector<std::string> operators;  // of those that ran on the CPU, "aten::add.Tensor"
+  };
+
+  uint64_t open();
+  Recording close(uint64_t recording);
+
+  bool recording() const;  // cheap: asked before a record is built
+  void add(DispatchRecord dispatch);
+  void add_operator(std::string name);
+};
+
+}  // namespace mps_simulator
