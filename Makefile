@@ -1,0 +1,40 @@
+# `make` alone lists the targets. Everything runs in .venv, which tools/setup/setup.sh makes.
+
+python := .venv/bin/python
+ruff := $(python) -m ruff
+clang-format := .venv/bin/clang-format
+native-sources = $(shell find csrc metal simulator tests benchmarks -not -path '*/build/*' | grep -E '\.(h|c|cpp|m|mm|metal)$$')
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check-mac mutants lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## set everything up: .venv, Debian packages where they are missing, the builds
+	@tools/setup/setup.sh
+
+demo: setup ## train a UNETR on device mps and on the CPU, side by side
+	@$(python) examples/demo.py $(ARGS)
+
+test: setup ## run all tests; this is what continuous integration does
+	@tools/test.sh
+
+check-mac: setup ## compile and link the bridge for macOS on this machine (Linux)
+	@$(python) -m tools.check_mac $(ARGS)
+
+mutants: setup ## plant faults in the sources, one at a time: each must be caught by a test
+	@$(python) tools/mutants.py $(ARGS)
+
+lint: setup ## check style
+	@$(ruff) check
+	@$(ruff) format --check
+	@$(clang-format) --dry-run --Werror $(native-sources)
+
+format: setup ## correct style where a program can
+	@$(ruff) check --fix-only
+	@$(ruff) format
+	@$(clang-format) -i $(native-sources)
+
+clean: ## remove what was built, downloads and .venv included
+	@rm -rf .venv build .cache .pytest_cache .ruff_cache .hypothesis simulator/build *.egg-info simulator/*.egg-info
