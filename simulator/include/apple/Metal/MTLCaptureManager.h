@@ -1,0 +1,6 @@
+#pragma once
+
+#import <Metal/MTLDefines.h>
+
+@interface MTLCaptureManager : NSObject
+@end

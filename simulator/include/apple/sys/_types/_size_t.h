@@ -1,0 +1,4 @@
+// Darwin's own header for size_t.
+#pragma once
+
+#include <stddef.h>
