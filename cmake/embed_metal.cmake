@@ -1,0 +1,16 @@
+# cmake -DSOURCES="a.h;b.metal" -DOUTPUT=shader_source.cpp -P embed_metal.cmake
+#
+# Joins the Metal sources into one C++ string, headers first: a library compiled on the user's machine has no include
+# path, so local includes are left out.
+set(text "")
+foreach(source IN LISTS SOURCES)
+  file(READ "${source}" content)
+  string(REGEX REPLACE "#include \"[^\"]*\"|#pragma once" "" content "${content}")
+  string(APPEND text "${content}\n")
+endforeach()
+file(WRITE "${OUTPUT}" "#include \"shader_source.h\"
+
+namespace mps_conv_transpose3d {
+const char* const kShaderSource = R\"METAL(${text})METAL\";
+}
+")

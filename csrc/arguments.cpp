@@ -1,0 +1,130 @@
+#include "arguments.h"
+
+#include <ATen/TensorUtils.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+
+namespace mps_conv_transpose3d {
+namespace {
+
+bool computed_here(at::ScalarType type) { return type == at::kFloat || type == at::kHalf || type == at::kBFloat16; }
+
+bool three_or_one(at::IntArrayRef list) { return list.size() == 3 || list.size() == 1; }
+
+bool all_at_least(at::IntArrayRef list, int64_t least) {
+  return std::all_of(list.begin(), list.end(), [least](int64_t value) { return value >= least; });
+}
+
+std::array<int64_t, 3> expand(at::IntArrayRef list) {
+  return list.size() == 1 ? std::array<int64_t, 3>{list[0], list[0], list[0]}
+                          : std::array<int64_t, 3>{list[0], list[1], list[2]};
+}
+
+void check_device(const at::Tensor& input, const at::Tensor& other, const char* name) {
+  TORCH_CHECK(other.device() == input.device(), "Expected all tensors to be on the same device, but the input is on ",
+              input.device(), " and the ", name, " is on ", other.device(), ". Move ",
+              input.is_mps() ? "the module first: module.to(\"mps\")" : "the input first: input.to(\"mps\")");
+}
+
+void check_type(const at::Tensor& input, const at::Tensor& other) {
+  TORCH_CHECK(other.scalar_type() == input.scalar_type(), "expected scalar type ", input.scalar_type(), " but found ",
+              other.scalar_type());
+}
+
+// What PyTorch's own function checks before it chooses a kernel, in no words: it has them.
+bool passes_generic_checks(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                           const Arguments& a) {
+  if (!three_or_one(a.stride) || !three_or_one(a.padding) || !three_or_one(a.dilation) ||
+      !three_or_one(a.output_padding) || !all_at_least(a.stride, 1) || !all_at_least(a.padding, 0) ||
+      !all_at_least(a.dilation, 0) || !all_at_least(a.output_padding, 0) || a.groups < 1) {
+    return false;
+  }
+  const bool has_bias = bias.has_value() && bias->defined();
+  return weight.size(0) >= a.groups && weight.size(0) % a.groups == 0 && input.size(1) == weight.size(0) &&
+         (!has_bias || (bias->dim() == 1 && bias->size(0) == weight.size(1) * a.groups)) && input.size(2) > 0 &&
+         input.size(3) > 0 && input.size(4) > 0;
+}
+
+// What PyTorch's CPU kernel checks, and its mps kernel does not (pytorch issue 169236).
+void check_as_cpu_does(const at::Tensor& weight, const Geometry& g) {
+  TORCH_CHECK(g.dilation[0] > 0 && g.dilation[1] > 0 && g.dilation[2] > 0,
+              "dilation should be greater than zero, but got dilation_depth: ", g.dilation[0],
+              ", dilation_height: ", g.dilation[1], ", dilation_width: ", g.dilation[2]);
+  bool smaller = true;
+  for (size_t i = 0; i < 3; ++i) {
+    smaller = smaller && (g.output_padding[i] < g.stride[i] || g.output_padding[i] < g.dilation[i]);
+  }
+  TORCH_CHECK(smaller, "output padding must be smaller than either stride or dilation, but got output_padding_depth: ",
+              g.output_padding[0], " output_padding_height: ", g.output_padding[1],
+              " output_padding_width: ", g.output_padding[2], " stride_depth: ", g.stride[0],
+              " stride_height: ", g.stride[1], " stride_width: ", g.stride[2], " dilation_depth: ", g.dilation[0],
+              " dilation_height: ", g.dilation[1], " dilation_width: ", g.dilation[2]);
+  TORCH_CHECK(weight.numel() != 0,
+              "non-empty 5D (n_output_plane x n_input_plane x kernel_depth x kernel_height x kernel_width) tensor "
+              "expected for weight, but got: ",
+              weight.sizes());
+  const auto output = g.output();
+  TORCH_CHECK(output[0] > 0 && output[1] > 0 && output[2] > 0, "Given input size per channel: (", g.input[0], " x ",
+              g.input[1], " x ", g.input[2], "). Calculated output size per channel: (", output[0], " x ", output[1],
+              " x ", output[2], "). Output size is too small");
+}
+
+}  // namespace
+
+std::optional<Geometry> conv_transpose3d_geometry(const at::Tensor& input, const at::Tensor& weight,
+                                                  const std::optional<at::Tensor>& bias, const Arguments& a) {
+  const bool has_bias = bias.has_value() && bias->defined();
+  if (!a.transposed || input.dim() != 5 || weight.dim() != 5 || !computed_here(input.scalar_type()) ||
+      input.layout() != at::kStrided || weight.layout() != at::kStrided) {
+    return std::nullopt;
+  }
+  check_device(input, weight, "weight");
+  if (has_bias) {
+    check_device(input, *bias, "bias");
+  }
+  if (!passes_generic_checks(input, weight, bias, a)) {
+    return std::nullopt;
+  }
+  check_type(input, weight);
+  if (has_bias) {
+    check_type(input, *bias);
+  }
+  Geometry g;
+  g.batch = input.size(0);
+  g.in_channels = weight.size(0);
+  g.out_channels = weight.size(1) * a.groups;
+  g.groups = a.groups;
+  g.input = {input.size(2), input.size(3), input.size(4)};
+  g.kernel = {weight.size(2), weight.size(3), weight.size(4)};
+  g.stride = expand(a.stride);
+  g.padding = expand(a.padding);
+  g.output_padding = expand(a.output_padding);
+  g.dilation = expand(a.dilation);
+  check_as_cpu_does(weight, g);
+  return g;
+}
+
+void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input, const Geometry& g) {
+  check_device(input, grad_output, "gradient of the output");
+  check_type(input, grad_output);
+  const auto output = g.output();
+  at::check_dim_size(grad_output, 5, 0, g.batch);
+  at::check_dim_size(grad_output, 5, 1, g.out_channels);
+  at::check_dim_size(grad_output, 5, 2, output[0]);
+  at::check_dim_size(grad_output, 5, 3, output[1]);
+  at::check_dim_size(grad_output, 5, 4, output[2]);
+}
+
+DataType data_type(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return DataType::float32;
+    case at::kHalf:
+      return DataType::float16;
+    default:
+      return DataType::bfloat16;
+  }
+}
+
+}  // namespace mps_conv_transpose3d

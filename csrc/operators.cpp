@@ -1,0 +1,126 @@
+#include "operators.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/native/ConvUtils.h>
+#include <ATen/ops/_convolution_native.h>
+#include <ATen/ops/conv_transpose3d.h>
+#include <ATen/ops/convolution_backward_native.h>
+#include <ATen/ops/empty.h>
+
+#include "arguments.h"
+#include "kernels.h"
+#include "plan.h"
+
+namespace mps_conv_transpose3d {
+namespace {
+
+Strides5 strides_of(const at::Tensor& tensor) {
+  const auto strides = tensor.strides();
+  return {strides[0], strides[1], strides[2], strides[3], strides[4]};
+}
+
+// The tensor itself wherever the kernels can read it in place: any strides whose offsets fit.
+at::Tensor readable(const at::Tensor& tensor) {
+  const bool fits = spatial_offsets_fit({tensor.size(2), tensor.size(3), tensor.size(4)}, strides_of(tensor));
+  return fits ? tensor : tensor.contiguous();
+}
+
+// The memory format of every result, by the function that FakeTensor predicts it with.
+at::MemoryFormat result_format(const at::Tensor& input, const at::Tensor& weight, const Arguments& a) {
+  if (input.is_contiguous() && weight.is_contiguous()) {
+    return at::MemoryFormat::Contiguous;
+  }
+  const auto backend = at::native::select_conv_backend(
+      input, weight, std::nullopt, c10::fromIntArrayRefSlow(a.stride), c10::fromIntArrayRefSlow(a.padding),
+      c10::fromIntArrayRefSlow(a.dilation), a.transposed, c10::fromIntArrayRefSlow(a.output_padding), a.groups,
+      std::nullopt);
+  return at::native::_determine_backend_memory_format(input, weight, backend);
+}
+
+std::vector<int64_t> output_sizes(const Geometry& g) {
+  const auto output = g.output();
+  return {g.batch, g.out_channels, output[0], output[1], output[2]};
+}
+
+}  // namespace
+
+at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
+                       at::IntArrayRef output_padding, int64_t groups, bool benchmark, bool deterministic,
+                       bool cudnn_enabled, bool allow_tf32) {
+  const Arguments arguments{stride, padding, dilation, output_padding, transposed, groups};
+  if (const auto geometry = conv_transpose3d_geometry(input, weight, bias, arguments)) {
+    const at::Tensor x = readable(input);
+    const at::Tensor output =
+        at::empty(output_sizes(*geometry), input.options(), result_format(input, weight, arguments));
+    if (const auto params = make_params(*geometry, strides_of(x), strides_of(output))) {
+      const at::Tensor w = weight.contiguous();
+      const bool has_bias = bias.has_value() && bias->defined();
+      std::vector<Binding> bindings{{kInputBuffer, x}, {kWeightBuffer, w}, {kOutputBuffer, output}};
+      const at::Tensor b = has_bias ? bias->contiguous() : at::Tensor();
+      if (has_bias) {
+        bindings.push_back({kBiasBuffer, b});
+      }
+      encode(make_plan(Pass::forward, data_type(input), *params), *params, has_bias, bindings);
+      return output;
+    }
+  }
+  return at::native::_convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups,
+                                  benchmark, deterministic, cudnn_enabled, allow_tf32);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
+    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
+    at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+    bool transposed, at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> output_mask) {
+  const Arguments arguments{stride, padding, dilation, output_padding, transposed, groups};
+  if (const auto geometry = conv_transpose3d_geometry(input, weight, std::nullopt, arguments)) {
+    check_grad_output(grad_output, input, *geometry);
+    const at::Tensor gy = readable(grad_output);
+    const at::Tensor x = readable(input);
+    const auto format = result_format(input, weight, arguments);
+    const at::Tensor grad_input = output_mask[0] ? at::empty(input.sizes(), input.options(), format) : at::Tensor();
+    const auto params = make_params(*geometry, strides_of(x), strides_of(gy));
+    const auto grad_input_params =
+        output_mask[0] ? make_params(*geometry, strides_of(grad_input), strides_of(gy)) : params;
+    if (params && grad_input_params) {
+      const DataType dtype = data_type(input);
+      at::Tensor grad_weight, grad_bias;
+      if (output_mask[0]) {
+        const at::Tensor w = weight.contiguous();
+        encode(make_plan(Pass::input_grad, dtype, *grad_input_params), *grad_input_params, false,
+               {{kInputBuffer, grad_input}, {kWeightBuffer, w}, {kOutputBuffer, gy}});
+      }
+      if (output_mask[1]) {
+        grad_weight = at::empty(weight.sizes(), weight.options(), at::MemoryFormat::Contiguous);
+        encode(make_plan(Pass::weight_grad, dtype, *params), *params, false,
+               {{kInputBuffer, x}, {kWeightBuffer, grad_weight}, {kOutputBuffer, gy}});
+        grad_weight = grad_weight.contiguous(format);
+      }
+      if (output_mask[2]) {
+        grad_bias = at::empty({geometry->out_channels}, weight.options());
+        encode(make_plan(Pass::bias_grad, dtype, *params), *params, false,
+               {{kOutputBuffer, gy}, {kBiasBuffer, grad_bias}});
+      }
+      return {grad_input, grad_weight, grad_bias};
+    }
+  }
+  return at::native::convolution_backward(grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed,
+                                          output_padding, groups, output_mask);
+}
+
+#ifdef MPS_CONV_TRANSPOSE3D_HAS_AUTOCAST
+at::Tensor conv_transpose3d_autocast(const at::Tensor& input, const at::Tensor& weight,
+                                     const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+                                     at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
+                                     at::IntArrayRef dilation) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastMPS);
+  const at::ScalarType dtype = at::autocast::get_autocast_dtype(at::kMPS);
+  return at::conv_transpose3d(at::autocast::cached_cast(dtype, input, at::kMPS),
+                              at::autocast::cached_cast(dtype, weight, at::kMPS),
+                              at::autocast::cached_cast(dtype, bias, at::kMPS), stride, padding, output_padding, groups,
+                              dilation);
+}
+#endif
+
+}  // namespace mps_conv_transpose3d

@@ -1,0 +1,36 @@
+// Kernels for PyTorch's dispatcher. Each has its operator's schema.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <torch/version.h>
+
+#include <array>
+#include <optional>
+#include <tuple>
+
+namespace mps_conv_transpose3d {
+
+// aten::_convolution. What is not a ConvTranspose3d that we compute goes on to PyTorch's own function.
+at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
+                       at::IntArrayRef output_padding, int64_t groups, bool benchmark, bool deterministic,
+                       bool cudnn_enabled, bool allow_tf32);
+
+// aten::convolution_backward: the gradients of input, weight and bias that output_mask asks for.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
+    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
+    at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+    bool transposed, at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> output_mask);
+
+// torch 2.5 brought autocast to mps.
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 5
+#define MPS_CONV_TRANSPOSE3D_HAS_AUTOCAST
+#endif
+
+// aten::conv_transpose3d.input under autocast: in the autocast dtype, where torch 2.9 and later force float32.
+at::Tensor conv_transpose3d_autocast(const at::Tensor& input, const at::Tensor& weight,
+                                     const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+                                     at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
+                                     at::IntArrayRef dilation);
+
+}  // namespace mps_conv_transpose3d

@@ -1,0 +1,69 @@
+// The planner for Python: plans are tested and explained on machines that have neither torch nor Metal.
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+
+#include "plan.h"
+
+namespace py = pybind11;
+using namespace mps_conv_transpose3d;
+
+PYBIND11_MODULE(_plan, m) {
+  m.doc() = "Which kernel computes a pass of ConvTranspose3d, and over which grid.";
+
+  py::enum_<Pass>(m, "Pass")
+      .value("forward", Pass::forward)
+      .value("input_grad", Pass::input_grad)
+      .value("weight_grad", Pass::weight_grad)
+      .value("bias_grad", Pass::bias_grad);
+  py::enum_<DataType>(m, "DataType")
+      .value("float32", DataType::float32)
+      .value("float16", DataType::float16)
+      .value("bfloat16", DataType::bfloat16);
+
+  py::class_<Geometry>(m, "Geometry")
+      .def(py::init<>())
+      .def_readwrite("batch", &Geometry::batch)
+      .def_readwrite("in_channels", &Geometry::in_channels)
+      .def_readwrite("out_channels", &Geometry::out_channels)
+      .def_readwrite("groups", &Geometry::groups)
+      .def_readwrite("input", &Geometry::input)
+      .def_readwrite("kernel", &Geometry::kernel)
+      .def_readwrite("stride", &Geometry::stride)
+      .def_readwrite("padding", &Geometry::padding)
+      .def_readwrite("output_padding", &Geometry::output_padding)
+      .def_readwrite("dilation", &Geometry::dilation)
+      .def_property_readonly("output", &Geometry::output);
+
+  py::class_<Dispatch>(m, "Dispatch")
+      .def_readonly("threads", &Dispatch::threads)
+      .def_readonly("threads_per_threadgroup", &Dispatch::threads_per_threadgroup)
+      .def_readonly("first", &Dispatch::first);
+
+  py::class_<Plan>(m, "Plan")
+      .def_readonly("dispatches", &Plan::dispatches)
+      .def_property_readonly("kernel", [](const Plan& plan) { return kernel_name(plan.pass, plan.dtype); });
+
+  const auto params_of = [](const Geometry& g) {
+    const auto params =
+        make_params(g, contiguous_strides(g.in_channels, g.input), contiguous_strides(g.out_channels, g.output()));
+    if (!params) {
+      throw std::overflow_error("the offsets within one channel do not fit 32 bits");
+    }
+    return *params;
+  };
+  m.def(
+      "make_plan",
+      [params_of](Pass pass, DataType dtype, const Geometry& g) { return make_plan(pass, dtype, params_of(g)); },
+      py::arg("pass_"), py::arg("dtype"), py::arg("geometry"),
+      "The plan for dense tensors. Raises OverflowError if their offsets do not fit 32 bits.");
+  m.def(
+      "explain",
+      [params_of](Pass pass, DataType dtype, const Geometry& g) {
+        const auto params = params_of(g);
+        return explain(make_plan(pass, dtype, params), params);
+      },
+      py::arg("pass_"), py::arg("dtype"), py::arg("geometry"), "The same in words.");
+}

@@ -1,0 +1,38 @@
+// What host and kernels agree on. Read by the C++ compiler and by Metal's: plain types only.
+#pragma once
+
+// One spatial axis of  y[i * stride + k * dilation - padding] += x[i] * w[k].
+struct Axis {
+  int input, output, kernel;  // sizes
+  int stride, padding, dilation;
+  // With g = gcd(stride, dilation): the taps that reach one output coordinate lie tap_step = stride / g apart, and the
+  // inputs they meet input_step = dilation / g.
+  int tap_step, input_step;
+};
+
+// In elements. The spatial offsets of one channel fit 32 bits, so that only batch and channel cost 64-bit arithmetic.
+struct Strides {
+  long batch, channel;
+  int depth, height, width;
+};
+
+struct ConvTranspose3dParams {
+  Axis depth, height, width;
+  int batch, groups;
+  int in_channels, out_channels;  // of one group
+  Strides input;                  // of x or its gradient, [N, C, D, H, W]
+  Strides output;                 // of y or its gradient
+};
+
+// The buffer indices of every kernel here.
+enum ConvTranspose3dBuffer {
+  kInputBuffer = 0,   // x or its gradient
+  kWeightBuffer = 1,  // w or its gradient, dense [C, O / groups, kD, kH, kW]
+  kOutputBuffer = 2,  // y or its gradient
+  kParamsBuffer = 3,
+  kFirstBuffer = 4,  // where along the grid's z axis this dispatch begins
+  kBiasBuffer = 5,   // bias or its gradient
+};
+
+// Simdgroups of a threadgroup that sums: 256 threads.
+enum { kMaxSimdgroups = 8 };

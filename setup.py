@@ -1,0 +1,70 @@
+"""Builds the native parts with CMake, as far as this machine allows.
+
+Where torch, Metal or a compiler is missing, or the build fails, the Python package is installed alone and
+``mps_conv_transpose3d`` says why when asked. ``MPS_CONV_TRANSPOSE3D_REQUIRE_BRIDGE=1`` makes that an error.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+def cmake_prefixes() -> list[str]:
+    """Where CMake finds the packages of this environment."""
+    prefixes = []
+    try:
+        import torch
+
+        prefixes.append(torch.utils.cmake_prefix_path)
+    except ImportError:
+        pass
+    try:
+        import pybind11
+
+        prefixes.append(pybind11.get_cmake_dir())
+    except ImportError:
+        pass
+    return prefixes
+
+
+class CMakeBuild(build_ext):
+    """Runs CMakeLists.txt; its install step fills the package."""
+
+    def run(self) -> None:
+        package = Path(self.build_lib).resolve() / "mps_conv_transpose3d"
+        if self.inplace:
+            package = ROOT / "python" / "mps_conv_transpose3d"
+        package.mkdir(parents=True, exist_ok=True)
+        build = ROOT / "build" / "cmake"
+        configure = [
+            *("cmake", "-S", ROOT, "-B", build, "-G", "Ninja"),
+            f"-DCMAKE_INSTALL_PREFIX={package}",
+            f"-DCMAKE_PREFIX_PATH={';'.join(cmake_prefixes())}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DPYTHON_EXECUTABLE={sys.executable}",
+        ]
+        try:
+            subprocess.run(configure, check=True)
+            subprocess.run(["cmake", "--build", build, "--target", "install"], check=True)
+            missing = json.loads((package / "build.json").read_text())["missing"]
+        except (OSError, subprocess.CalledProcessError) as error:
+            missing = [f"a build without errors ({error})"]
+            shutil.rmtree(package / "_bridge.so", ignore_errors=True)
+            (package / "build.json").write_text(json.dumps({"torch": "", "missing": missing}) + "\n")
+        if missing and os.environ.get("MPS_CONV_TRANSPOSE3D_REQUIRE_BRIDGE") == "1":
+            raise SystemExit(f"mps-conv-transpose3d: not built for want of {', '.join(missing)}")
+
+
+setup(
+    # Without a source of its own: CMake knows the sources. It makes the wheel one for this platform.
+    ext_modules=[Extension("mps_conv_transpose3d._native", [])],
+    cmdclass={"build_ext": CMakeBuild},
+)
