@@ -6,7 +6,6 @@ Where torch, Metal or a compiler is missing, or the build fails, the Python pack
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +56,7 @@ class CMakeBuild(build_ext):
             missing = json.loads((package / "build.json").read_text())["missing"]
         except (OSError, subprocess.CalledProcessError) as error:
             missing = [f"a build without errors ({error})"]
-            shutil.rmtree(package / "_bridge.so", ignore_errors=True)
+            (package / "_bridge.so").unlink(missing_ok=True)
             (package / "build.json").write_text(json.dumps({"torch": "", "missing": missing}) + "\n")
         if missing and os.environ.get("MPS_CONV_TRANSPOSE3D_REQUIRE_BRIDGE") == "1":
             raise SystemExit(f"mps-conv-transpose3d: not built for want of {', '.join(missing)}")
