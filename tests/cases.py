@@ -1,0 +1,169 @@
+"""The one list of cases: what tests and benchmarks ask of ConvTranspose3d.
+
+A case is a call of `torch.nn.functional.conv_transpose3d`, by its shapes and arguments. `NETWORKS` holds every distinct
+call of 18 networks of the field (nnU-Net, MONAI's and others), at full size; `cut_down` makes one small enough to be
+compared with float64. `SWEEP` goes through the arguments one property at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+Triple = tuple[int, int, int]
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call: `input` is [N, C, D, H, W] or, unbatched, [C, D, H, W]; `weight` is [C, O / groups, kD, kH, kW]."""
+
+    name: str
+    input: tuple[int, ...]
+    weight: tuple[int, ...]
+    bias: bool = True
+    stride: Triple = (1, 1, 1)
+    padding: Triple = (0, 0, 0)
+    output_padding: Triple = (0, 0, 0)
+    dilation: Triple = (1, 1, 1)
+    groups: int = 1
+    calls: dict[str, int] = field(default_factory=dict, compare=False)  # network: how often it makes this call
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        return self.weight[2:]
+
+    @property
+    def out_channels(self) -> int:
+        return self.weight[1] * self.groups
+
+    @cached_property
+    def output(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        size = [
+            (i - 1) * s - 2 * p + d * (k - 1) + op + 1
+            for i, k, s, p, op, d in zip(
+                self.input[-3:], self.kernel, self.stride, self.padding, self.output_padding, self.dilation
+            )
+        ]
+        return (*self.input[:-4], self.out_channels, *size)
+
+    @property
+    def multiplications(self) -> int:
+        """How many products the forward pass sums; each gradient sums as many."""
+        return math.prod(self.input) * self.weight[1] * math.prod(self.kernel)
+
+    @property
+    def arguments(self) -> dict:
+        """Keyword arguments of conv_transpose3d other than the tensors."""
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "output_padding": self.output_padding,
+            "groups": self.groups,
+            "dilation": self.dilation,
+        }
+
+
+def cut_down(case: Case, multiplications: int = 16_000_000) -> Case:
+    """The same call with small spatial sizes, all three different, and where need be with fewer channels.
+
+    What decides which code runs (kernel, stride, paddings, groups, bias, whether C equals O) stays as it is.
+    """
+    small = tuple(min(size, limit) for size, limit in zip(case.input[-3:], (2, 3, 4)))
+    case = replace(case, input=(*case.input[:-3], *small))
+    while case.multiplications > multiplications and case.groups == 1 and min(case.weight[:2]) >= 16:
+        channels = case.input[1] // 2
+        case = replace(
+            case,
+            input=(case.input[0], channels, *small),
+            weight=(channels, case.weight[1] // 2, *case.kernel),
+        )
+    return case
+
+
+def _networks() -> list[Case]:
+    entries = json.loads((Path(__file__).parent / "data" / "network_shapes.json").read_text())
+    cases = []
+    for entry in entries:
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+        cases.append(Case(name=values.pop("id"), **values))
+    return cases
+
+
+# The layer that people try first.
+SEED = Case("seed", (1, 16, 32, 32, 32), (16, 32, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1))
+
+NETWORKS = _networks()
+
+SWEEP = [
+    # Kernel and stride: equal, larger, smaller (then some outputs get the bias alone), one.
+    Case("kernel_equals_stride", (2, 3, 2, 3, 4), (3, 5, 2, 2, 2), stride=(2, 2, 2)),
+    Case("kernel_equals_stride_anisotropic", (2, 3, 3, 3, 2), (3, 5, 1, 2, 2), stride=(1, 2, 2)),
+    Case("kernel_equals_stride_four", (1, 2, 2, 3, 2), (2, 3, 4, 4, 4), stride=(4, 4, 4)),
+    Case("kernel_equals_stride_all_different", (1, 2, 3, 2, 4), (2, 3, 4, 3, 2), stride=(4, 3, 2)),
+    Case("kernel_one_stride_one", (2, 5, 2, 3, 4), (5, 3, 1, 1, 1)),
+    Case("kernel_larger_than_stride", (1, 3, 3, 4, 5), (3, 2, 3, 4, 5), stride=(2, 2, 2)),
+    Case("kernel_smaller_than_stride", (1, 4, 2, 3, 3), (4, 3, 1, 1, 1), stride=(2, 2, 2)),
+    Case("kernel_smaller_than_stride_anisotropic", (1, 4, 2, 3, 3), (4, 3, 2, 1, 3), stride=(3, 4, 2)),
+    Case("stride_all_different", (2, 2, 3, 4, 2), (2, 3, 3, 3, 3), stride=(1, 2, 3)),
+    Case("stride_one", (2, 3, 3, 4, 5), (3, 2, 3, 3, 3), padding=(1, 1, 1)),
+    # Padding and output padding.
+    Case("padding_all_different", (1, 2, 4, 4, 4), (2, 3, 5, 4, 3), padding=(3, 2, 1)),
+    Case("padding_beyond_kernel", (1, 2, 6, 7, 8), (2, 3, 2, 2, 2), padding=(2, 3, 2)),
+    Case("padding_cuts_to_one_voxel", (1, 2, 3, 3, 3), (2, 3, 3, 3, 3), padding=(2, 2, 2)),
+    Case(
+        "output_padding",
+        (2, 3, 3, 2, 4),
+        (3, 4, 3, 3, 3),
+        stride=(2, 2, 2),
+        padding=(1, 1, 1),
+        output_padding=(1, 1, 1),
+    ),
+    Case(
+        "output_padding_all_different",
+        (1, 2, 2, 3, 2),
+        (2, 3, 2, 3, 4),
+        stride=(3, 4, 2),
+        padding=(0, 1, 2),
+        output_padding=(2, 3, 1),
+    ),
+    # Not reached by any tap: PyTorch allows it up to the larger of stride and dilation.
+    Case(
+        "output_padding_below_dilation", (1, 2, 3, 3, 3), (2, 3, 2, 2, 2), output_padding=(2, 1, 1), dilation=(3, 2, 2)
+    ),
+    # Dilation.
+    Case("dilation", (1, 3, 3, 4, 3), (3, 2, 3, 3, 3), dilation=(2, 2, 2), padding=(1, 1, 1)),
+    Case("dilation_all_different", (1, 2, 4, 3, 3), (2, 3, 2, 3, 2), dilation=(1, 2, 3)),
+    Case("dilation_shares_factor_with_stride", (1, 2, 3, 3, 3), (2, 3, 3, 3, 3), stride=(2, 4, 3), dilation=(2, 2, 3)),
+    Case("dilation_coprime_to_stride", (1, 2, 3, 3, 3), (2, 3, 3, 3, 3), stride=(2, 3, 5), dilation=(3, 2, 4)),
+    # Groups.
+    Case("groups", (2, 6, 3, 2, 3), (6, 4, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1), groups=3),
+    Case("groups_one_output_each", (1, 6, 2, 3, 2), (6, 1, 2, 2, 2), stride=(2, 2, 2), groups=3),
+    Case("groups_one_input_each", (1, 3, 2, 3, 2), (3, 4, 2, 2, 2), stride=(2, 2, 2), groups=3),
+    Case("depthwise", (2, 7, 3, 3, 4), (7, 1, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1), groups=7),
+    Case("depthwise_without_bias", (1, 5, 3, 3, 3), (5, 1, 5, 5, 5), False, (2, 2, 2), (2, 2, 2), groups=5),
+    # Sizes.
+    Case("one_voxel", (1, 1, 1, 1, 1), (1, 1, 1, 1, 1)),
+    Case("one_voxel_larger_kernel", (1, 3, 1, 1, 1), (3, 4, 3, 3, 3), stride=(2, 2, 2)),
+    Case("flat", (2, 3, 1, 5, 6), (3, 2, 1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+    Case("column", (2, 3, 7, 1, 1), (3, 2, 3, 1, 1), stride=(2, 1, 1)),
+    Case("many_input_channels", (1, 67, 2, 2, 2), (67, 3, 2, 2, 2), stride=(2, 2, 2)),
+    Case("many_output_channels", (1, 3, 2, 2, 2), (3, 67, 2, 2, 2), stride=(2, 2, 2)),
+    Case("many_voxels", (1, 1, 13, 17, 19), (1, 1, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1)),
+    Case("batch_of_five", (5, 2, 2, 2, 2), (2, 2, 2, 2, 2), stride=(2, 2, 2)),
+    Case("batch_of_zero", (0, 3, 2, 3, 4), (3, 2, 2, 2, 2), stride=(2, 2, 2)),
+    # Shape of the call.
+    Case("without_bias", (2, 3, 2, 3, 4), (3, 5, 2, 2, 2), False, (2, 2, 2)),
+    Case("unbatched", (3, 2, 3, 4), (3, 5, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1)),
+]
+
+BY_NAME = {case.name: case for case in itertools.chain([SEED], NETWORKS, SWEEP)}

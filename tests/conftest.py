@@ -1,0 +1,133 @@
+"""Fixtures. The tests need a device `mps`: a Mac's own, or the one that `mps-simulator` supplies."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+import mps_conv_transpose3d
+from reference import DTYPES
+
+ON_SIMULATOR = importlib.util.find_spec("mps_simulator") is not None
+
+# The tests that only the simulator can run, because they ask what ran on the device or make it another device than it
+# is. On a Mac they are skipped; a test that uses one of these fixtures and is not named here is an error everywhere.
+SIMULATOR_FIXTURES = {"record", "simulator"}
+NEEDS_SIMULATOR = {
+    "test_autocast_backward_stays_on_our_kernels",
+    "test_autocast_runs_our_kernel_in_its_dtype",
+    "test_channel_slice_of_grad_output_is_read_in_place",
+    "test_compiled_graph_runs_our_kernel",
+    "test_complex_goes_to_native",
+    "test_conv3d_goes_to_native",
+    "test_disabled_is_native_for_float32",
+    "test_enabled_runs_where_native_refuses_every_dtype",
+    "test_frozen_tensors_cost_nothing",
+    "test_grouped_slices_are_read_in_place",
+    "test_invalid_backward_raises_before_anything_is_encoded",
+    "test_invalid_call_raises_before_anything_is_encoded",
+    "test_layer_runs_on_our_kernels_alone",
+    "test_no_mps_device_means_inert_and_silent",
+    "test_old_torch_is_native_when_disabled",
+    "test_traced_model_runs_our_kernel",
+    "test_vmap_runs_our_kernel",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not torch.backends.mps.is_available():
+        raise pytest.UsageError("no mps device: run on an Apple-silicon Mac, or install ./simulator (`make setup`)")
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        name = getattr(item, "originalname", item.name)
+        needed = SIMULATOR_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        if bool(needed) != (name in NEEDS_SIMULATOR):
+            raise pytest.UsageError(f"{name}: its fixtures and conftest.NEEDS_SIMULATOR disagree")
+        if needed and not ON_SIMULATOR:
+            item.add_marker(pytest.mark.skip(reason="needs mps-simulator"))
+
+
+@pytest.fixture(autouse=True)
+def _switched_on() -> Iterator[None]:
+    """Each test begins switched on and leaves it so."""
+    mps_conv_transpose3d.enable()
+    yield
+    mps_conv_transpose3d.enable()
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    return DTYPES[request.param]
+
+
+@dataclass
+class Recording:
+    """What ran while it was open: Metal kernels, and operators on the CPU ("aten::add.Tensor")."""
+
+    kernels: list[str] = field(default_factory=list)
+    operators: list[str] = field(default_factory=list)
+
+    @property
+    def ours(self) -> list[str]:
+        return [name for name in self.kernels if name.startswith("conv_transpose3d_")]
+
+    @property
+    def native_convolutions(self) -> list[str]:
+        return [name for name in self.operators if "convolution" in name]
+
+    @property
+    def copies(self) -> list[str]:
+        """Operators that move or duplicate data."""
+        return [name for name in self.operators if any(word in name for word in ("copy", "clone", "contiguous", "cat"))]
+
+    def assert_only(self, *operations: str) -> None:
+        """All kernels that ran are ours, of exactly these operations: "forward", "input_grad" and so on."""
+        assert self.ours == self.kernels, f"other kernels ran: {set(self.kernels) - set(self.ours)}"
+        assert not self.native_convolutions
+        ran = {name.removeprefix("conv_transpose3d_").rpartition("_")[0] for name in self.ours}
+        assert ran == set(operations)
+
+
+@pytest.fixture
+def record() -> Callable[[], contextlib.AbstractContextManager[Recording]]:
+    """`with record() as recording:` the one place where the product's tests touch the simulator."""
+    import mps_simulator
+
+    @contextlib.contextmanager
+    def recording() -> Iterator[Recording]:
+        result = Recording()
+        torch.mps.synchronize()
+        with mps_simulator.record() as dispatches:
+            yield result
+            torch.mps.synchronize()
+        result.kernels += [dispatch.kernel for dispatch in dispatches]
+        result.operators += dispatches.operators
+
+    return recording
+
+
+@pytest.fixture
+def simulator() -> None:
+    """For tests that make the simulated device another one, through the environment of a process of their own."""
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a program in a Python of its own, in a changed environment: `run_python("print(1)", NAME="value")`."""
+
+    def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, **environment}
+        return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=300)
+
+    return run

@@ -1,0 +1,212 @@
+"""On and off, loaded or not, with and without a device: and nobody who does not ask is ever told anything."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import mps_conv_transpose3d
+from cases import Case
+from reference import assert_all_accurate, forward_and_backward, make_tensors, map_tensors
+
+CASE = Case("k2_s2", (1, 2, 2, 2, 2), (2, 3, 2, 2, 2), stride=(2, 2, 2))
+HALF_REFUSED = "ConvTranspose 3D with BF16 or FP16 types is not supported on MPS"
+TRY_HALF = """
+import torch
+layer = torch.nn.ConvTranspose3d(2, 3, 2, stride=2, device="mps", dtype=torch.float16)
+x = torch.ones(1, 2, 2, 2, 2, device="mps", dtype=torch.float16)
+try:
+    print(tuple(layer(x).shape))
+except RuntimeError as error:
+    print(str(error).splitlines()[0])
+"""
+
+
+def on_device(dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    return map_tensors(lambda t: t.to("mps"), make_tensors(CASE, dtype))
+
+
+def call(dtype: torch.dtype) -> torch.Tensor:
+    t = on_device(dtype)
+    return F.conv_transpose3d(t["input"], t["weight"], t["bias"], **CASE.arguments)
+
+
+def test_switches():
+    assert mps_conv_transpose3d.is_enabled()
+    mps_conv_transpose3d.disable()
+    assert not mps_conv_transpose3d.is_enabled()
+    mps_conv_transpose3d.disable()  # off already: nothing to do
+    assert not mps_conv_transpose3d.is_enabled()
+    mps_conv_transpose3d.enable()
+    mps_conv_transpose3d.enable()
+    assert mps_conv_transpose3d.is_enabled()
+    mps_conv_transpose3d.disable()  # one is enough, however often it was switched on
+    assert not mps_conv_transpose3d.is_enabled()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_context_manager_gives_back_what_was(before):
+    (mps_conv_transpose3d.enable if before else mps_conv_transpose3d.disable)()
+    with mps_conv_transpose3d.enabled():
+        assert mps_conv_transpose3d.is_enabled()
+    assert mps_conv_transpose3d.is_enabled() == before
+    with pytest.raises(ZeroDivisionError), mps_conv_transpose3d.enabled():
+        raise ZeroDivisionError
+    assert mps_conv_transpose3d.is_enabled() == before
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+def test_disabled_refuses_half_as_pytorch_does(half):
+    mps_conv_transpose3d.disable()
+    with pytest.raises(RuntimeError, match=HALF_REFUSED):
+        call(half)
+    mps_conv_transpose3d.enable()
+    assert call(half).dtype == half
+
+
+def test_disabled_is_native_for_float32(record):
+    mps_conv_transpose3d.disable()
+    tensors = make_tensors(CASE, torch.float32)
+    with record() as recording:
+        actual = forward_and_backward(CASE, on_device(torch.float32))
+    assert not recording.ours
+    assert len(recording.native_convolutions) == 2  # forward and backward
+    exact = forward_and_backward(CASE, map_tensors(torch.Tensor.double, tensors))
+    assert_all_accurate(actual, exact, forward_and_backward(CASE, tensors))
+
+
+def test_disabled_autocast_is_native():
+    """PyTorch computes in float32 there from 2.9."""
+    mps_conv_transpose3d.disable()
+    layer = nn.ConvTranspose3d(2, 3, 2).to("mps")
+    with torch.autocast("mps", torch.float16):
+        assert layer(torch.ones(1, 2, 2, 2, 2).to("mps")).dtype == torch.float32
+        mps_conv_transpose3d.enable()
+        assert layer(torch.ones(1, 2, 2, 2, 2).to("mps")).dtype == torch.float16
+
+
+def test_forward_with_us_and_backward_without():
+    """Autograd's graph is PyTorch's own: a switch between forward and backward harms nothing."""
+    tensors = make_tensors(CASE, torch.float32)
+    t = on_device(torch.float32)
+    leaves = {name: t[name].requires_grad_() for name in ("input", "weight", "bias")}
+    output = F.conv_transpose3d(*leaves.values(), **CASE.arguments)
+    mps_conv_transpose3d.disable()
+    output.backward(t["grad_output"])
+    actual = {"output": output, **{f"{name} gradient": leaf.grad for name, leaf in leaves.items()}}
+    exact = forward_and_backward(CASE, map_tensors(torch.Tensor.double, tensors))
+    assert_all_accurate(actual, exact, forward_and_backward(CASE, tensors))
+
+
+def test_complex_goes_to_native(record):
+    torch.manual_seed(0)
+    x, w = torch.randn(1, 2, 3, 3, 3, dtype=torch.complex64), torch.randn(2, 3, 2, 2, 2, dtype=torch.complex64)
+    with record() as recording:
+        actual = F.conv_transpose3d(x.to("mps"), w.to("mps"), stride=2)
+    assert not recording.ours and recording.native_convolutions
+    assert torch.allclose(actual.cpu(), F.conv_transpose3d(x, w, stride=2), atol=1e-4)
+
+
+def test_conv3d_goes_to_native(dtype, record):
+    layer, x = nn.Conv3d(2, 3, 2).to(dtype), torch.randn(1, 2, 3, 3, 3).to(dtype)
+    expected = layer(x)
+    with record() as recording:
+        actual = layer.to("mps")(x.to("mps"))
+    assert not recording.ours and recording.native_convolutions
+    assert torch.allclose(actual.cpu(), expected, atol=0.05)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_other_transposed_convolutions_go_to_native(dimensions):
+    module = (nn.ConvTranspose1d, nn.ConvTranspose2d)[dimensions - 1](2, 3, 3, stride=2)
+    x = torch.randn(1, 2, *[4] * dimensions)
+    expected = module(x)
+    assert torch.allclose(module.to("mps")(x.to("mps")).cpu(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "program", ["import torch", "import mps_conv_transpose3d", "import torch, mps_conv_transpose3d"]
+)
+def test_import_prints_nothing(run_python, program):
+    result = run_python(program, PYTHONWARNINGS="always")
+    assert result.returncode == 0, result.stderr
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_switching_prints_nothing(run_python):
+    program = "import mps_conv_transpose3d as m\nfor _ in range(3): m.disable(); m.enable()\n" + TRY_HALF
+    result = run_python(program, PYTHONWARNINGS="always")
+    assert (result.stdout, result.stderr) == ("(1, 3, 4, 4, 4)\n", "")
+
+
+def test_import_torch_is_enough(run_python):
+    assert run_python(TRY_HALF).stdout == "(1, 3, 4, 4, 4)\n"
+
+
+def test_environment_variable_turns_autoload_off(run_python):
+    assert run_python(TRY_HALF, MPS_CONV_TRANSPOSE3D="0").stdout == HALF_REFUSED + "\n"
+
+
+def test_explicit_import_switches_on_even_then(run_python):
+    program = "import mps_conv_transpose3d as m; print(m.is_enabled())\n" + TRY_HALF
+    assert run_python(program, MPS_CONV_TRANSPOSE3D="0").stdout == "True\n(1, 3, 4, 4, 4)\n"
+
+
+def test_no_mps_device_means_inert_and_silent(run_python, simulator):
+    """On a server, or an Intel Mac."""
+    program = """
+import torch, mps_conv_transpose3d as m
+assert not torch.backends.mps.is_available()
+m.enable(); m.disable()
+with m.enabled(): pass
+m.enable()
+print(torch.nn.ConvTranspose3d(2, 3, 2)(torch.ones(1, 2, 2, 2, 2)).shape[1])
+"""
+    result = run_python(program, MPS_SIMULATOR="0", PYTHONWARNINGS="always")
+    assert (result.stdout, result.stderr) == ("3\n", "")
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
+def test_old_torch_is_native_when_disabled(run_python, simulator, name):
+    program = TRY_HALF.replace("torch.float16", f"torch.{name}")
+    result = run_python(program, MPS_SIMULATOR_TORCH="2.7", MPS_CONV_TRANSPOSE3D="0")
+    assert "ConvTranspose 3D is not supported on MPS" in result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
+def test_enabled_runs_where_native_refuses_every_dtype(run_python, simulator, name):
+    result = run_python(TRY_HALF.replace("torch.float16", f"torch.{name}"), MPS_SIMULATOR_TORCH="2.7")
+    assert result.stdout == "(1, 3, 4, 4, 4)\n", result.stderr
+
+
+def test_broken_bridge_warns_once_and_torch_works(run_python, tmp_path):
+    """A bridge that cannot be loaded, as after an update of torch."""
+    import shutil
+    from pathlib import Path
+
+    package = Path(mps_conv_transpose3d.__file__).parent
+    broken = tmp_path / package.name
+    shutil.copytree(package, broken)
+    libraries = [*broken.rglob("*.so"), *broken.rglob("*.dylib")]
+    assert libraries
+    for library in libraries:
+        library.write_bytes(b"no library")
+    program = f"""
+import torch
+x = torch.ones(1, 2, 2, 2, 2)
+print(torch.nn.Conv3d(2, 3, 2)(x).shape[1])
+y = x.to("mps")
+assert torch.equal((y + y).cpu(), x + x)
+for _ in range(2):
+    try:
+        torch.nn.ConvTranspose3d(2, 3, 2, device="mps")(y)
+    except RuntimeError:
+        pass
+import mps_conv_transpose3d
+assert mps_conv_transpose3d.__file__.startswith({str(tmp_path)!r})
+"""
+    result = run_python(program, PYTHONPATH=str(tmp_path), PYTHONWARNINGS="always")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "3\n"
+    assert result.stderr.count("Warning") == 1, result.stderr
+    assert "mps_conv_transpose3d" in result.stderr or "mps-conv-transpose3d" in result.stderr
