@@ -22,6 +22,13 @@ std::byte* contents(const at::TensorBase& tensor);
 // A null pointer or nbytes == 0 gives a null `mps` pointer.
 c10::DataPtr wrap(c10::DataPtr cpu, size_t nbytes);
 
+// Gives a resizable `mps` storage another size; as many bytes as fit are kept.
+void resize_storage(c10::StorageImpl& storage, size_t nbytes);
+
+// A CPU tensor over the memory of an `mps` tensor: same sizes, strides, dtype, conjugate and negative bits. It does not
+// keep the memory alive, and is for use after synchronize_for_host().
+at::Tensor host_view(const at::Tensor& tensor);
+
 // Commits and waits for what every stream has been given so far, so that the CPU may read and write any storage.
 // Cheap when nothing is pending. Raises the error of a command buffer that failed (c10::Error, RuntimeError in Python).
 void synchronize_for_host();

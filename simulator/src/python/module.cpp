@@ -1,0 +1,62 @@
+// mps_simulator._C: what Python needs of the simulator, and the parts of torch._C that a Linux wheel is built without.
+#include <ATen/mps/MPSAllocatorInterface.h>
+#include <ATen/mps/MPSDevice.h>
+#include <torch/csrc/Storage.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include "../record.h"
+#include "../torch/allocator.h"
+#include "../torch/storage.h"
+#include "shader.h"
+
+namespace mps_simulator {
+namespace {
+
+c10::Storage unpack_mps_storage(const py::object& storage) {
+  TORCH_CHECK_TYPE(torch::isStorage(storage.ptr()), "expected a torch.UntypedStorage");
+  c10::Storage unpacked = torch::createStorage(storage.ptr());
+  TORCH_CHECK(unpacked.device_type() == c10::kMPS, "expected a storage on mps, got one on ", unpacked.device());
+  return unpacked;
+}
+
+void resize_python_storage(const py::object& storage, int64_t nbytes) {
+  TORCH_CHECK(nbytes >= 0, "resize_ expects a size >= 0, got ", nbytes);
+  resize_storage(*unpack_mps_storage(storage).unsafeGetStorageImpl(), nbytes);
+}
+
+py::object host_alias_storage(const py::object& storage) {
+  return py::reinterpret_steal<py::object>(
+      THPStorage_Wrap(at::mps::getIMPSAllocator()->getHostAliasStorage(unpack_mps_storage(storage))));
+}
+
+std::string device_name() { return at::mps::MPSDevice::getInstance()->getName(); }
+
+unsigned core_count() { return at::mps::MPSDevice::getInstance()->getCoreCount(); }
+
+uint64_t open_recording() { return Recorder::instance().open(); }
+
+py::tuple close_recording(uint64_t recording) {
+  auto log = Recorder::instance().close(recording);
+  py::list dispatches;
+  for (const auto& dispatch : log.dispatches) {
+    dispatches.append(py::make_tuple(dispatch.kernel, py::tuple(py::cast(dispatch.grid)),
+                                     py::tuple(py::cast(dispatch.threads_per_threadgroup)), dispatch.label));
+  }
+  return py::make_tuple(dispatches, log.operators);
+}
+
+}  // namespace
+}  // namespace mps_simulator
+
+PYBIND11_MODULE(_C, m) {
+  using namespace mps_simulator;
+  using torch::wrap_pybind_function;
+  m.def("register_allocator", wrap_pybind_function(register_allocator));
+  m.def("device_name", wrap_pybind_function(device_name));
+  m.def("core_count", wrap_pybind_function(core_count));
+  m.def("resize_storage", wrap_pybind_function(resize_python_storage));
+  m.def("host_alias_storage", wrap_pybind_function(host_alias_storage));
+  m.def("open_recording", wrap_pybind_function(open_recording));
+  m.def("close_recording", wrap_pybind_function(close_recording));
+  bind_shader_library(m);
+}
