@@ -133,6 +133,10 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, bool has_bias
           [encoder setBytes:&dispatch.first length:sizeof(dispatch.first) atIndex:kFirstBuffer];
           [encoder dispatchThreads:metal_size(dispatch.threads)
               threadsPerThreadgroup:metal_size(dispatch.threads_per_threadgroup)];
+          if (plan.dispatches.size() > 1) {
+            // Each slice in a command buffer of its own: macOS kills one that runs for seconds.
+            stream->synchronize(at::mps::SyncType::COMMIT);
+          }
         } catch (...) {
           failure = std::current_exception();
         }
@@ -140,10 +144,6 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, bool has_bias
     });
     if (failure) {
       std::rethrow_exception(failure);
-    }
-    if (plan.dispatches.size() > 1) {
-      // Each slice in a command buffer of its own: macOS kills one that runs for seconds.
-      stream->synchronize(at::mps::SyncType::COMMIT);
     }
   }
 }
