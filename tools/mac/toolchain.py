@@ -1,0 +1,199 @@
+"""A cross-compiler for arm64 macOS on Linux: LLVM 19, open macOS headers, and stubs of the system's libraries."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import wheels
+from metal_cpp import MetalCpp
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+METAL_HEADERS = REPOSITORY / "simulator" / "include" / "apple" / "Metal"
+FOUNDATION_HEADERS = Path(__file__).resolve().parent / "include"
+MACOS = "14.0"
+TARGET = f"arm64-apple-macos{MACOS}"
+
+# As zig builds its libc++ for macOS, which is how Apple builds its own.
+LIBCXX = (
+    "-D_LIBCPP_ABI_VERSION=1",
+    "-D_LIBCPP_ABI_NAMESPACE=__1",
+    "-D_LIBCPP_PSTL_BACKEND_SERIAL",
+    "-D_LIBCPP_HARDENING_MODE=_LIBCPP_HARDENING_MODE_NONE",
+)
+# What Apple's compiler warns of by default is an error here. A misspelt selector is only a warning to clang.
+WARNINGS = ("-Wall", "-Wextra", "-Wundeclared-selector", "-Wobjc-messaging-id", "-Wunguarded-availability", "-Werror")
+
+FRAMEWORKS = "/System/Library/Frameworks/{0}.framework/Versions/A/{0}"
+LIBRARIES = "/usr/lib/{0}.1.dylib"
+
+
+@dataclass
+class Build:
+    """What one run of a tool came to: `errors` are clang's or the linker's lines that say what is wrong."""
+
+    command: str
+    output: str
+    returncode: int
+
+    @property
+    def errors(self) -> list[str]:
+        if self.returncode == 0:
+            return []
+        found = re.findall(r"^(?:\S+:\d+:\d+: (?:fatal )?error: .*|ld64\.lld.*error: .*|CMake Error.*)$", self.output, re.M)
+        return list(dict.fromkeys(found)) or [line for line in self.output.splitlines() if line.strip()][-5:]
+
+
+@dataclass
+class Toolchain:
+    """Compiles and links for arm64 macOS 14 in the folder `work`; `metal_headers` is a folder named Metal."""
+
+    work: Path
+    metal_headers: Path = METAL_HEADERS
+    torch: Path = field(default_factory=lambda: wheels.folder(wheels.TORCH) / "torch")
+    zig: Path = field(default_factory=wheels.ziglang)
+
+    def __post_init__(self) -> None:
+        self.clang = wheels.tool("clang++")
+        include = self.work / "include"
+        include.mkdir(parents=True, exist_ok=True)
+        link = include / "Metal"
+        if not link.is_symlink() or link.resolve() != self.metal_headers.resolve():
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.metal_headers)
+        self.includes = include
+
+    def flags(self) -> list[str]:
+        """Everything but the language, the standard and torch's headers, which the build system knows."""
+        builtin = subprocess.run([self.clang, "-print-resource-dir"], capture_output=True, text=True, check=True)
+        folders = [
+            *(self.zig / "libcxx" / "include", self.includes, FOUNDATION_HEADERS),
+            *(Path(builtin.stdout.strip()) / "include", self.zig / "libc" / "include" / "any-macos-any"),
+        ]
+        searched = [part for folder in folders for part in ("-isystem", str(folder))]
+        return ["-nostdinc", *searched, *LIBCXX, *WARNINGS]
+
+    def _clang(self, *arguments: str) -> Build:
+        torch = [f"-isystem{self.torch / 'include'}", f"-isystem{self.torch / 'include/torch/csrc/api/include'}"]
+        language = ["-x", "objective-c++", "-std=c++17"]
+        command = [self.clang, f"--target={TARGET}", *torch, *self.flags(), *language, *arguments]
+        return _run(command)
+
+    def check(self, source: Path) -> Build:
+        """Reads an Objective-C++ source as the Mac's compiler would, and makes nothing."""
+        return self._clang("-fsyntax-only", str(source))
+
+    def compile(self, source: Path, target: Path) -> Build:
+        return self._clang("-O1", "-c", str(source), "-o", str(target))
+
+    def tree(self, source: Path) -> str:
+        """clang's syntax tree of a source, as JSON. Raises ValueError with clang's errors."""
+        build = self._clang("-fsyntax-only", "-Xclang", "-ast-dump=json", str(source))
+        if build.returncode:
+            raise ValueError("\n".join(build.errors))
+        return build.output
+
+    def link(self, objects: list[Path], target: Path, apple: MetalCpp) -> Build:
+        """Links a bundle as the build of the product does."""
+        torch = [str(self.torch / "lib" / f"lib{name}.dylib") for name in ("c10", "torch", "torch_cpu")]
+        command = [self.clang, f"--target={TARGET}", "-bundle", *self.link_flags(apple), *map(str, objects), *torch]
+        return _run([*command, "-framework", "Metal", "-framework", "Foundation", "-o", str(target)])
+
+    def link_flags(self, apple: MetalCpp) -> list[str]:
+        """Symbols that no library is known to export stay for the loader, so that all of them can be told at once."""
+        stubs = self._stubs(apple)
+        libraries = [str(stubs / "libc++.tbd"), str(stubs / "libobjc.tbd"), str(self.zig / "libc/darwin/libSystem.tbd")]
+        return ["-fuse-ld=lld", "-nostdlib", f"-F{stubs}", *libraries, "-Wl,-undefined,dynamic_lookup"]
+
+    def _stubs(self, apple: MetalCpp) -> Path:
+        """Stubs of the system's libraries: they export what torch's own dylibs import, and Apple's Metal classes."""
+        place = self.work / "stubs"
+        exports: dict[str, set[str]] = {name: set() for name in ("Metal", "Foundation", "libc++", "libobjc")}
+        for library in ("c10", "torch_cpu"):
+            for symbol, origin in imports(self.torch / "lib" / f"lib{library}.dylib"):
+                if origin:
+                    exports.setdefault(origin, set()).add(symbol)
+        for name in apple.classes:
+            framework = "Foundation" if name.startswith("NS") else "Metal"
+            exports[framework] |= {f"_OBJC_CLASS_$_{name}", f"_OBJC_METACLASS_$_{name}"}
+        exports["Metal"] |= {f"_{name}" for name in {*apple.functions, *apple.constants} if name.startswith("MTL")}
+        exports["Foundation"] |= {f"_{name}" for name in apple.constants if name.startswith("NS")} | {"_NSLog"}
+        for name, symbols in exports.items():
+            library = name.startswith("lib")
+            path = place / f"{name}.tbd" if library else place / f"{name}.framework" / f"{name}.tbd"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(_stub((LIBRARIES if library else FRAMEWORKS).format(name), symbols))
+        return place
+
+    def cmake_file(self, apple: MetalCpp) -> Path:
+        """The toolchain file with which CMake builds this repository's own CMakeLists.txt for a Mac."""
+        path = self.work / "macos.cmake"
+        text = f"""\
+set(CMAKE_SYSTEM_NAME Darwin)
+set(CMAKE_SYSTEM_VERSION 23)
+set(CMAKE_SYSTEM_PROCESSOR arm64)
+set(CMAKE_OSX_ARCHITECTURES arm64)
+set(CMAKE_OSX_DEPLOYMENT_TARGET {MACOS})
+set(CMAKE_OSX_SYSROOT "")
+set(CMAKE_FIND_USE_CMAKE_SYSTEM_PATH FALSE)
+set(CMAKE_FIND_USE_SYSTEM_ENVIRONMENT_PATH FALSE)
+set(CMAKE_FRAMEWORK_PATH "{self.work}/stubs")
+foreach(language CXX OBJCXX)
+  set(CMAKE_${{language}}_COMPILER "{self.clang}")
+  set(CMAKE_${{language}}_COMPILER_TARGET {TARGET})
+  set(CMAKE_${{language}}_COMPILER_FORCED TRUE)
+  set(CMAKE_${{language}}_FLAGS_INIT "{" ".join(self.flags())}")
+endforeach()
+set(CMAKE_MODULE_LINKER_FLAGS_INIT "{" ".join(self.link_flags(apple))}")
+set(CMAKE_AR "{wheels.tool("llvm-ar")}")
+set(CMAKE_RANLIB "{wheels.tool("llvm-ranlib")}")
+set(CMAKE_INSTALL_NAME_TOOL "{wheels.tool("llvm-install-name-tool")}")
+"""
+        if not path.exists() or path.read_text() != text:
+            shutil.rmtree(self.work / "build", ignore_errors=True)  # CMake keeps what it once found
+            path.write_text(text)
+        return path
+
+    def build_product(self, apple: MetalCpp, source: Path = REPOSITORY) -> tuple[Build, Path]:
+        """Builds the bridge with the repository's CMakeLists.txt; gives the last command run and the bundle's path."""
+        cmake, ninja = (shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") for name in ("cmake", "ninja"))
+        build = self.work / "build"
+        done = _run([
+            *(cmake, "-S", str(source), "-B", str(build), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"),
+            *(f"-DCMAKE_TOOLCHAIN_FILE={self.cmake_file(apple)}", f"-DCMAKE_PREFIX_PATH={self.torch}", "-Wno-dev"),
+        ])
+        if done.returncode == 0:
+            done = _run([cmake, "--build", str(build), "--target", "_bridge", "--parallel", "2", "--", "-k", "0"])
+        return done, build / "_bridge.so"
+
+
+def imports(binary: Path) -> list[tuple[str, str]]:
+    """(symbol, library it is bound to) of everything that a Mach-O file leaves undefined; no library: looked up late."""
+    listed = subprocess.run([wheels.tool("llvm-nm"), "-u", "-m", str(binary)], capture_output=True, text=True, check=True)
+    found = re.findall(r"external (?:\[.*?\] )?(\S+) \((?:from (\S+?)|dynamically looked up)\)", listed.stdout)
+    return [(symbol, library) for symbol, library in found]
+
+
+def _stub(install_name: str, symbols: set[str]) -> str:
+    listed = ", ".join(f"'{symbol}'" for symbol in sorted(symbols))
+    return f"""\
+--- !tapi-tbd
+tbd-version: 4
+targets: [ arm64-macos ]
+install-name: '{install_name}'
+exports:
+  - targets: [ arm64-macos ]
+    symbols: [ {listed} ]
+...
+"""
+
+
+def _run(command: list[str]) -> Build:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
+    return Build(" ".join(command), output, done.returncode)
