@@ -3,6 +3,7 @@
 #include "allocator.h"
 
 #import <Metal/Metal.h>
+#include <ATen/mps/MPSAllocatorInterface.h>
 #include <ATen/mps/MPSDevice.h>
 #include <ATen/mps/MPSStream.h>
 #include <c10/core/Storage.h>

@@ -6,7 +6,8 @@ std::exception_ptr caught(const std::function<void()>& body) {
   try {
     body();
   } catch (...) {
-    return std::current_exception();
+    if (auto thrown = std::current_exception()) return thrown;
+    throw;  // not a C++ one
   }
   return nullptr;
 }

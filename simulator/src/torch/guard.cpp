@@ -11,13 +11,6 @@ namespace {
 const c10::Device kDevice(c10::kMPS, 0);
 
 struct GuardImpl final : c10::impl::DeviceGuardImplInterface {
-  static constexpr c10::DeviceType static_type = c10::DeviceType::MPS;
-
-  GuardImpl() = default;
-  explicit GuardImpl(c10::DeviceType type) {
-    TORCH_CHECK(type == c10::kMPS, "MPSGuardImpl initialized with non-MPS DeviceType: ", type);
-  }
-
   c10::DeviceType type() const override { return c10::kMPS; }
   c10::Device exchangeDevice(c10::Device) const override { return kDevice; }
   c10::Device getDevice() const override { return kDevice; }

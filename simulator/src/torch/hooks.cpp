@@ -110,7 +110,11 @@ struct Hooks final : at::MPSHooksInterface {
   }
 };
 
-C10_REGISTER_CLASS(at::MPSHooksRegistry, MPSHooks, Hooks)
-
 }  // namespace
 }  // namespace mps_simulator
+
+namespace at {
+
+C10_REGISTER_CLASS(MPSHooksRegistry, MPSHooks, mps_simulator::Hooks)
+
+}  // namespace at

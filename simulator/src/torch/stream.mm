@@ -10,9 +10,11 @@
 #include <atomic>
 #include <cstring>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "../foundation/validation.h"
 #include "caught.h"
 #include "storage.h"
 
@@ -197,9 +199,10 @@ MPSCommandBuffer* MPSStream::commandBuffer() {
 id<MTLDevice> MPSStream::device() const { return [_commandQueue device]; }
 
 id<MTLComputeCommandEncoder> MPSStream::commandEncoder() {
-  TORCH_CHECK(dispatch_get_specific(this) == this,
-              "MPSStream::commandEncoder() was called outside the stream's queue, where PyTorch 2.15 aborts the process: "
-              "take the encoder inside dispatch_sync(stream->queue(), ^{ ... })");
+  if (dispatch_get_specific(this) != this) {  // asserted by torch 2.15
+    mps_simulator::fail_validation(
+        "MPSStream::commandEncoder() was called outside dispatch_sync(stream->queue(), ^{ ... })");
+  }
   if (!_commandEncoder) {
     @autoreleasepool {
       _commandEncoder = [[commandBuffer() computeCommandEncoder] retain];
@@ -313,7 +316,11 @@ void dispatch_sync_with_rethrow(dispatch_queue_t queue, void (^block)()) {
   std::exception_ptr thrown;
   std::exception_ptr* slot = &thrown;
   dispatch_sync(queue, ^{
-    *slot = mps_simulator::caught([&] { block(); });
+    @try {
+      *slot = mps_simulator::caught([&] { block(); });
+    } @catch (NSException* exception) {
+      *slot = std::make_exception_ptr(std::runtime_error([[exception reason] UTF8String] ?: "an NSException"));
+    }
   });
   if (thrown) std::rethrow_exception(thrown);
 }

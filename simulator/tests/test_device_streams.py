@@ -1,0 +1,172 @@
+"""Streams, events, memory and faults. The device's work is a shader's, because the other operators run at once."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+SPIN = """
+#include <metal_stdlib>
+using namespace metal;
+
+// Takes a while, then adds one: what comes too early sees the old value.
+kernel void slow_add(device float* x, constant long& rounds, uint i [[thread_position_in_grid]]) {
+  float sum = 0;
+  for (long k = 0; k < rounds; ++k) sum += sin(sum + float(k));
+  x[i] += 1 + 0 * sum;
+}
+"""
+ROUNDS = 200_000
+
+
+@pytest.fixture(scope="module")
+def library():
+    return torch.mps.compile_shader(SPIN)
+
+
+def test_a_copy_to_the_cpu_waits(library):
+    x = torch.zeros(8, device="mps")
+    for step in range(3):
+        library.slow_add(x, ROUNDS)
+        assert x.cpu().tolist() == [step + 1.0] * 8
+
+
+def test_an_operator_on_the_cpu_waits(library):
+    x = torch.zeros(8, device="mps")
+    library.slow_add(x, ROUNDS)
+    assert (x * 2).tolist() == [2.0] * 8
+    library.slow_add(x, ROUNDS)
+    assert x.sum().item() == 16
+
+
+def test_work_is_asynchronous(library):
+    event = torch.Event("mps")
+    x = torch.zeros(8, device="mps")
+    library.slow_add(x, 20 * ROUNDS)
+    event.record()
+    assert not event.query()
+    event.synchronize()
+    assert event.query() and torch.accelerator.current_stream().query()
+
+
+def test_events_measure_time(library):
+    start, end = torch.mps.Event(enable_timing=True), torch.mps.Event(enable_timing=True)
+    x = torch.zeros(1, device="mps")
+    start.record()
+    library.slow_add(x, 5 * ROUNDS)
+    end.record()
+    end.synchronize()
+    assert end.query() and 0.1 < start.elapsed_time(end) < 60_000
+
+    first, last = torch.Event("mps", enable_timing=True), torch.Event("mps", enable_timing=True)
+    first.record()
+    library.slow_add(x, 5 * ROUNDS)
+    last.record()
+    assert first.elapsed_time(last) > 0.1
+    with pytest.raises(RuntimeError, match="enable_timing=True"):
+        torch.mps.Event().elapsed_time(end)
+    with pytest.raises(RuntimeError, match="must be recorded"):
+        start.elapsed_time(torch.mps.Event(enable_timing=True))
+
+
+def test_streams_are_current_per_thread():
+    default = torch.accelerator.current_stream()
+    stream = torch.Stream(device="mps")
+    assert stream != default and torch.Stream(device="mps") != stream
+    seen = []
+    with stream:
+        assert torch.accelerator.current_stream() == stream
+        thread = threading.Thread(target=lambda: seen.append(torch.accelerator.current_stream()))
+        thread.start()
+        thread.join()
+    assert torch.accelerator.current_stream() == default and seen == [default]
+
+
+def test_two_streams_wait_for_each_other(library):
+    x = torch.zeros(8, device="mps")
+    first, second = torch.Stream(device="mps"), torch.Stream(device="mps")
+    for _ in range(3):
+        with first:
+            second_done = second.record_event()
+            first.wait_event(second_done)
+            library.slow_add(x, ROUNDS)
+        with second:
+            second.wait_stream(first)
+            library.slow_add(x, ROUNDS)
+    second.synchronize()
+    assert second.query()
+    assert x.tolist() == [6.0] * 8
+
+
+def test_an_event_makes_the_host_wait_for_one_stream_only(library):
+    slow, fast = torch.Stream(device="mps"), torch.Stream(device="mps")
+    x, y = torch.zeros(1, device="mps"), torch.zeros(1, device="mps")
+    with slow:
+        library.slow_add(x, 50 * ROUNDS)
+        slow_done = slow.record_event()
+    with fast:
+        library.slow_add(y, 1)
+    fast.synchronize()
+    assert not slow_done.query()
+    torch.mps.synchronize()
+    assert slow_done.query() and x.item() == y.item() == 1
+
+
+def test_memory_figures_and_cache():
+    torch.mps.empty_cache()
+    before, driver_before = torch.mps.current_allocated_memory(), torch.mps.driver_allocated_memory()
+    x = torch.empty(1 << 20, device="mps")
+    assert torch.mps.current_allocated_memory() - before == 4 << 20
+    assert torch.mps.driver_allocated_memory() - driver_before >= 4 << 20
+    y = x + 1  # an operator's result counts as well
+    assert torch.mps.current_allocated_memory() - before == 8 << 20
+    del x, y
+    assert torch.mps.current_allocated_memory() == before
+    assert torch.mps.driver_allocated_memory() > driver_before  # kept
+    torch.mps.empty_cache()
+    assert torch.mps.driver_allocated_memory() == driver_before
+    assert torch.mps.recommended_max_memory() > 1 << 28
+    torch.accelerator.reset_peak_memory_stats()
+    del (z := [torch.empty(1 << 20, device="mps")])[0]
+    assert torch.accelerator.max_memory_allocated() - torch.accelerator.memory_allocated() == 4 << 20
+
+
+def test_out_of_memory_is_the_error_of_torch():
+    x = torch.zeros(4, device="mps")
+    torch.mps.empty_cache()
+    allowed = torch.mps.driver_allocated_memory() + (8 << 20)
+    torch.mps.set_per_process_memory_fraction(allowed / torch.mps.recommended_max_memory())
+    try:
+        for allocate in (lambda: torch.empty(16 << 20, device="mps"), lambda: x[:1].repeat(16 << 20)):
+            with pytest.raises(RuntimeError, match=r"MPS backend out of memory \(MPS allocated: .*max allowed: .*Tried"):
+                allocate()
+        assert torch.empty(1 << 20, device="mps").numel() == 1 << 20
+    finally:
+        torch.mps.set_per_process_memory_fraction(1.7)
+    assert (x + 1).tolist() == [1, 1, 1, 1]
+
+
+def test_a_tensor_larger_than_any_buffer_is_refused():
+    with pytest.raises(RuntimeError, match="Invalid buffer size"):
+        torch.empty(1 << 50, device="mps", dtype=torch.uint8)
+
+
+def test_a_freed_buffer_is_not_handed_out_while_the_device_uses_it(library):
+    x = torch.zeros(1000, device="mps")
+    torch.mps.synchronize()
+    library.slow_add(x, ROUNDS)  # encoded, not committed: the command buffer holds the memory of x
+    address = x.data_ptr()
+    del x
+    other = torch.empty(1000, device="mps")
+    assert other.data_ptr() != address
+    torch.mps.synchronize()
+    assert other.isnan().all().item()
+
+
+def test_memory_is_recycled():
+    x = torch.empty(12345, device="mps")
+    address = x.data_ptr()
+    del x
+    assert torch.empty(12345, device="mps").data_ptr() == address
