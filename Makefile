@@ -15,7 +15,7 @@ setup: ## set everything up: .venv, Debian packages where they are missing, the 
 	@tools/setup/setup.sh
 
 demo: setup ## train a UNETR on device mps and on the CPU, side by side
-	@$(python) examples/demo.py $(ARGS)
+	@$(python) examples/demo $(ARGS)
 
 test: setup ## run all tests; this is what continuous integration does
 	@tools/test.sh

@@ -46,8 +46,8 @@ def test_double_backward(dtype, case):
     compare(function, tensors)
 
 
-@both_cases
-def test_third_derivative_exists(case):
+def test_third_derivative_exists():
+    case = GROUPED  # with an output_padding PyTorch itself has none
     tensors = map_tensors(lambda t: t.to("mps"), make_tensors(case, torch.float32))
     x, w = tensors["input"].requires_grad_(), tensors["weight"].requires_grad_()
     y = conv(case, x, w, tensors["bias"])

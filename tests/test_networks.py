@@ -61,7 +61,7 @@ def test_skip_connection_as_networks_write_it(dtype):
     tensors = make_tensors(case, dtype)
 
     def on(*to: object) -> dict[str, torch.Tensor]:
-        moved = {name: t.to(*to).requires_grad_() for name, t in tensors.items() if name != "grad_output"}
+        moved = {name: t.detach().to(*to).requires_grad_() for name, t in tensors.items() if name != "grad_output"}
         skip = tensors["grad_output"].to(*to)
         output = F.conv_transpose3d(moved["input"], moved["weight"], moved.get("bias"), **case.arguments)
         joined = torch.cat([skip, output], dim=1)
