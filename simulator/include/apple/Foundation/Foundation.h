@@ -26,6 +26,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <unistd.h>
+#ifdef __cplusplus
+#include <condition_variable>  // libc++ brings it in beside <mutex>, and PyTorch's MPSEvent.h needs it
+#endif
 
 #define NS_INLINE static inline
 #define NS_RETURNS_INNER_POINTER __attribute__((objc_returns_inner_pointer))
@@ -36,4 +39,15 @@ typedef double CFTimeInterval;
 
 #ifdef __OBJC__
 typedef NSString* NSErrorUserInfoKey;
+
+typedef struct {
+  NSInteger majorVersion;
+  NSInteger minorVersion;
+  NSInteger patchVersion;
+} NSOperatingSystemVersion;
+
+@interface NSProcessInfo (NSOperatingSystemVersion)
+@property(readonly) NSOperatingSystemVersion operatingSystemVersion;
+- (BOOL)isOperatingSystemAtLeastVersion:(NSOperatingSystemVersion)version;
+@end
 #endif

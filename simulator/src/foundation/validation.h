@@ -1,0 +1,16 @@
+// Misuse that ends the process on a Mac, by an assertion of Metal's validation layer or by a deadlock of its queues.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace mps_simulator {
+
+// Raised from the call at fault instead of aborting, so that a test sees it (a RuntimeError in Python) and goes on.
+struct ValidationError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+[[noreturn]] void fail_validation(const std::string& message);
+
+}  // namespace mps_simulator
