@@ -8,10 +8,10 @@
 #include <cstdlib>
 #include <string>
 
+#include "fallback_alias.h"
+#include "fallback_operators.h"
 #include "record.h"
-#include "torch/fallback_alias.h"
-#include "torch/fallback_operators.h"
-#include "torch/storage.h"
+#include "storage.h"
 
 namespace mps_simulator {
 namespace {
@@ -96,7 +96,10 @@ void argument_to_cpu(Aliases& aliases, c10::IValue& value, const c10::OperatorHa
       value = c10::Device(c10::kCPU);
     }
   } else if (value.isGenerator()) {
-    value = cpu_generator(value.toGenerator());
+    const auto generator = value.toGenerator();
+    TORCH_CHECK(generator.device().is_mps(), "Expected a 'mps' device type for generator but found '",
+                generator.device().type(), "'");
+    value = cpu_generator(generator);
   } else if (value.isNone() && is_optional_generator(argument)) {
     value = cpu_generator(std::nullopt);
   }

@@ -1,10 +1,10 @@
-#include "torch/fallback_alias.h"
+#include "fallback_alias.h"
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/TensorImpl.h>
 
-#include "torch/storage.h"
+#include "storage.h"
 
 namespace mps_simulator {
 namespace {
