@@ -21,10 +21,10 @@ test: setup ## run all tests; this is what continuous integration does
 	@tools/test.sh
 
 check-mac: setup ## compile and link the bridge for macOS on this machine (Linux)
-	@$(python) -m tools.check_mac $(ARGS)
+	@$(python) tools/mac/check.py $(ARGS)
 
 mutants: setup ## plant faults in the sources, one at a time: each must be caught by a test
-	@$(python) tools/mutants.py $(ARGS)
+	@$(python) tools/mutants $(ARGS)
 
 lint: setup ## check style
 	@$(ruff) check

@@ -147,9 +147,9 @@ def test_environment_variable_turns_autoload_off(run_python):
     assert run_python(TRY_HALF, MPS_CONV_TRANSPOSE3D="0").stdout == HALF_REFUSED + "\n"
 
 
-def test_explicit_import_switches_on_even_then(run_python):
-    program = "import mps_conv_transpose3d as m; print(m.is_enabled())\n" + TRY_HALF
-    assert run_python(program, MPS_CONV_TRANSPOSE3D="0").stdout == "True\n(1, 3, 4, 4, 4)\n"
+def test_enable_works_even_then(run_python):
+    program = "import mps_conv_transpose3d as m; print(m.is_enabled()); m.enable(); print(m.is_enabled())\n" + TRY_HALF
+    assert run_python(program, MPS_CONV_TRANSPOSE3D="0").stdout == "False\nTrue\n(1, 3, 4, 4, 4)\n"
 
 
 def test_no_mps_device_means_inert_and_silent(run_python, simulator):

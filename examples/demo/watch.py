@@ -27,10 +27,8 @@ def what_ran(into: Counter[str]) -> Iterator[None]:
         return
     import mps_simulator
 
-    torch.mps.synchronize()
     with mps_simulator.record() as dispatches:
         yield
-        torch.mps.synchronize()
     into.update(dispatch.kernel for dispatch in dispatches)
     into.update(name for name in dispatches.operators if "convolution" in name)
 

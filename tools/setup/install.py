@@ -124,7 +124,7 @@ def install_simulator() -> None:
 
 
 def install_product() -> None:
-    env = dict(BUILD_ENV)
+    env = {**BUILD_ENV, "MPS_CONV_TRANSPOSE3D_REQUIRE_BRIDGE": "1"}
     if not ON_MAC:
         command = [sys.executable, "-m", "mps_simulator", "toolchain"]
         result = subprocess.run(command, cwd=LOGS, capture_output=True, text=True)
@@ -159,7 +159,7 @@ class Step:
 
 def steps() -> list[Step]:
     requirements = "tools/setup/requirements.txt", "tools/setup/constraints.txt"
-    product = "setup.py", "pyproject.toml", "CMakeLists.txt", "csrc", "metal", "python"
+    product = "setup.py", "pyproject.toml", "CMakeLists.txt", "cmake", "csrc", "metal", "python"
     common = [
         Step("torch", "torch", install_torch),
         Step("packages", "pytest", install_requirements, requirements),

@@ -1,0 +1,198 @@
+"""The faults that `make mutants` plants: each a small change that a person could make by mistake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KERNELS = "metal/conv_transpose3d_direct.metal"
+ENCODER = "csrc/kernels.mm"
+OPERATORS = "csrc/operators.cpp"
+ARGUMENTS = "csrc/arguments.cpp"
+PLAN = "csrc/plan.cpp"
+REGISTRATION = "csrc/registration.cpp"
+
+# In the order in which they are asked; the first test that fails is the one that caught the fault.
+QUICK_TESTS = (
+    "tests/test_arguments.py",
+    "tests/test_memory_formats.py",
+    "tests/test_autograd.py",
+    "tests/test_autocast.py",
+    "tests/test_errors.py",
+    "tests/test_switch.py",
+    "tests/test_networks.py",
+    "tests/test_layer.py",
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    file: str
+    old: str  # occurs exactly once in the file
+    new: str
+    reason: str  # what it would do to a user
+
+
+FAULTS = [
+    Fault(
+        "off-by-one tap",
+        KERNELS,
+        "const int last = min(axis.kernel - 1, floor_div(",
+        "const int last = min(axis.kernel - 2, floor_div(",
+        "the input gradient leaves the last tap of each axis out",
+    ),
+    Fault(
+        "off-by-one input",
+        KERNELS,
+        "ceil_div(max(input - (axis.input - 1), 0), axis.input_step)",
+        "ceil_div(max(input - axis.input, 0), axis.input_step)",
+        "the last output reads one voxel past the end of a row",
+    ),
+    Fault("dropped bias", KERNELS, "sum += float(bias[o]);", "sum += 0;", "outputs lack the bias"),
+    Fault(
+        "bias of the group",
+        KERNELS,
+        "sum += float(bias[o]);",
+        "sum += float(bias[o % p.out_channels]);",
+        "every group gets the first group's bias",
+    ),
+    Fault(
+        "wrong group",
+        KERNELS,
+        "const int group = o / p.out_channels;",
+        "const int group = o % p.groups;",
+        "an output channel reads the inputs of another group",
+    ),
+    Fault(
+        "padding with the wrong sign",
+        KERNELS,
+        "const int shifted = o + axis.padding;",
+        "const int shifted = o - axis.padding;",
+        "the output is shifted by twice the padding",
+    ),
+    Fault(
+        "dilation forgotten",
+        KERNELS,
+        "const int first = max(0, ceil_div(-start, axis.dilation));",
+        "const int first = max(0, -start);",
+        "the input gradient of a dilated kernel begins at the wrong tap",
+    ),
+    Fault(
+        "sum in half precision",
+        KERNELS,
+        "float tap_sum = 0;  // summed apart",
+        "T tap_sum = 0;  // summed apart",
+        "many channels lose digits in float16 and bfloat16",
+    ),
+    Fault(
+        "missing barrier",
+        KERNELS,
+        "  threadgroup_barrier(mem_flags::mem_threadgroup);\n",
+        "",
+        "a weight's gradient lacks what the other simdgroups had not yet written",
+    ),
+    Fault(
+        "slices all begin at zero",
+        KERNELS,
+        "device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],\n"
+        "                                         uint3 position [[thread_position_in_grid]]) {\n"
+        "  const int z = int(position.z + first);",
+        "device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],\n"
+        "                                         uint3 position [[thread_position_in_grid]]) {\n"
+        "  const int z = int(position.z);",
+        "a large output keeps garbage where the second dispatch should have written",
+    ),
+    Fault(
+        "last row of the bias gradient",
+        KERNELS,
+        "const int rows = p.depth.output * p.height.output;",
+        "const int rows = p.depth.output * p.height.output - 1;",
+        "the bias learns from all rows but one",
+    ),
+    Fault(
+        "ignored storage offset",
+        ENCODER,
+        "binding.tensor.storage_offset() * binding.tensor.element_size();",
+        "0;",
+        "a view reads the beginning of the tensor that it is a part of",
+    ),
+    Fault(
+        "missing commit",
+        ENCODER,
+        "id<MTLComputeCommandEncoder> encoder = stream->commandEncoder();",
+        "id<MTLComputeCommandEncoder> encoder = [[stream->commandQueue() commandBuffer] computeCommandEncoder];",
+        "the work is encoded to a command buffer that nobody commits",
+    ),
+    Fault(
+        "unretained buffer",
+        ENCODER,
+        "[encoder setBuffer:buffer offset:offset atIndex:binding.index];",
+        "[encoder setBuffer:buffer offset:offset atIndex:binding.index];\n  [buffer release];",
+        "a buffer is gone before the device has used it",
+    ),
+    Fault(
+        "swapped strides",
+        PLAN,
+        "static_cast<int>(s[2]), static_cast<int>(s[3]),",
+        "static_cast<int>(s[3]), static_cast<int>(s[2]),",
+        "depth and height are exchanged in memory",
+    ),
+    Fault(
+        "kernel of another dtype",
+        PLAN,
+        'return "bfloat";',
+        'return "half";',
+        "bfloat16 numbers are read as float16",
+    ),
+    Fault(
+        "strides of a dense gradient",
+        OPERATORS,
+        "const auto params = make_params(*geometry, strides_of(x), strides_of(gy));",
+        "const auto params = make_params(*geometry, strides_of(x), contiguous_strides(geometry->out_channels, "
+        "geometry->output()));",
+        "the weight gradient of a channel slice reads its neighbours",
+    ),
+    Fault(
+        "weight taken as dense",
+        OPERATORS,
+        "      const at::Tensor w = weight.contiguous();\n      const bool has_bias",
+        "      const at::Tensor w = weight;\n      const bool has_bias",
+        "a transposed weight is read in the wrong order",
+    ),
+    Fault(
+        "gradients that nobody asked for",
+        OPERATORS,
+        "if (output_mask[1]) {",
+        "if (true) {",
+        "frozen weights cost as much as others",
+    ),
+    Fault(
+        "memory format of its own",
+        OPERATORS,
+        "return at::native::_determine_backend_memory_format(input, weight, backend);",
+        "return at::MemoryFormat::Contiguous;",
+        "a compiled graph reads a channels-last result with the wrong strides",
+    ),
+    Fault(
+        "unchecked output_padding",
+        ARGUMENTS,
+        "TORCH_CHECK(smaller,",
+        "TORCH_CHECK(true,",
+        "an invalid call is computed",
+    ),
+    Fault(
+        "unchecked gradient",
+        ARGUMENTS,
+        "at::check_dim_size(grad_output, 5, 4, output[2]);",
+        "",
+        "a gradient of another size is read out of its bounds",
+    ),
+    Fault(
+        "autocast left to PyTorch",
+        REGISTRATION,
+        'autocast_.impl("conv_transpose3d.input", TORCH_FN(conv_transpose3d_autocast));',
+        "",
+        "mixed precision runs in float32",
+    ),
+    Fault("disable does nothing", REGISTRATION, "  delete registration;\n", "", "PyTorch does not get its table back"),
+]
