@@ -8,10 +8,10 @@
 #include <cstdlib>
 #include <string>
 
-#include "fallback_alias.h"
-#include "fallback_operators.h"
 #include "record.h"
-#include "storage.h"
+#include "torch/fallback_alias.h"
+#include "torch/fallback_operators.h"
+#include "torch/storage.h"
 
 namespace mps_simulator {
 namespace {

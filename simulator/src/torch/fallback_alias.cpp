@@ -1,10 +1,10 @@
-#include "fallback_alias.h"
+#include "torch/fallback_alias.h"
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/TensorImpl.h>
 
-#include "storage.h"
+#include "torch/storage.h"
 
 namespace mps_simulator {
 namespace {

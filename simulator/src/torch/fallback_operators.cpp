@@ -1,4 +1,4 @@
-#include "fallback_operators.h"
+#include "torch/fallback_operators.h"
 
 #include <c10/util/Exception.h>
 #include <torch/headeronly/version.h>

@@ -14,10 +14,10 @@
 #include <tuple>
 #include <vector>
 
-#include "fallback_alias.h"
-#include "fallback_operators.h"
 #include "record.h"
-#include "storage.h"
+#include "torch/fallback_alias.h"
+#include "torch/fallback_operators.h"
+#include "torch/storage.h"
 
 namespace mps_simulator {
 namespace {
