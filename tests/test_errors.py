@@ -65,7 +65,7 @@ MIXED_DTYPES = {
 
 
 def outcome(call: Callable[[], object]) -> tuple[type[BaseException], str]:
-    with pytest.raises(Exception) as raised:  # noqa: B017 (which one is what is compared)
+    with pytest.raises(Exception) as raised:
         call()
     return raised.type, str(raised.value).split("\nException raised from")[0]
 
