@@ -4,8 +4,11 @@ The source of truth is the native_functions.yaml that the installed torch carrie
 delegates, generated variants and composites are resolved as PyTorch's own build resolves them.
 
 What a torch version other than the installed one refuses comes from `operators/<X.Y>.txt` beside this script: one
-operator a line, made with `operators.py --refused` in an environment that holds that version. The simulator refuses
-those under MPS_SIMULATOR_TORCH=X.Y.
+operator a line, made with that version's own torchgen (it is pure Python and in every wheel):
+
+    PYTHONPATH=<unpacked wheel> python operators.py --refused > operators/X.Y.txt
+
+The simulator refuses those under MPS_SIMULATOR_TORCH=X.Y.
 """
 
 from __future__ import annotations
@@ -90,15 +93,9 @@ def table(operators: Operators, refused_by_version: dict[str, list[str]]) -> str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="the .cpp file to write")
-    parser.add_argument("--refused", action="store_true", help="print the operators that this torch's mps lacks")
-    parser.add_argument(
-        "--yaml",
-        type=Path,
-        default=Path(torchgen.__file__).parent / "packaged" / "ATen" / "native",
-        help="the folder of native_functions.yaml (default: the installed torch's)",
-    )
+    parser.add_argument("--refused", action="store_true", help="print the operators that mps lacks")
     arguments = parser.parse_args()
-    operators = Operators(arguments.yaml)
+    operators = Operators(Path(torchgen.__file__).parent / "packaged" / "ATen" / "native")
     if arguments.refused:
         print("\n".join(sorted(operators.refused())))
     if arguments.output:

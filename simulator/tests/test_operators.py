@@ -225,6 +225,22 @@ def test_the_list_is_that_of_the_installed_torch():
     assert not {"cumsum.out", "max_pool3d_with_indices", "add.Tensor", "conv_transpose3d.input", "relu.out"} & refused
 
 
+def test_an_older_version_lacks_what_it_lacked():
+    program = """
+import torch
+x = torch.ones(1, 1, 4, 4, 4, device="mps")
+torch.nn.functional.max_pool2d(x[0], 2)
+try:
+    torch.nn.functional.max_pool3d(x, 2)
+except NotImplementedError as error:
+    assert "'aten::max_pool3d_with_indices' is not currently implemented for the MPS device" in str(error), error
+    print("refused")
+"""
+    for version, printed in {"2.7": "refused\n", "2.13": ""}.items():
+        result = run(program, MPS_SIMULATOR_TORCH=version)
+        assert (result.returncode, result.stdout) == (0, printed), result.stderr
+
+
 def test_an_emulated_version_must_be_a_version():
     result = run("import torch; torch.conv1d(*torch.ones(2, 1, 1, 1, device='mps'))", MPS_SIMULATOR_TORCH="new")
     assert "MPS_SIMULATOR_TORCH must be X.Y, not 'new'" in result.stderr
