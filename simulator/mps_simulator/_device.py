@@ -13,7 +13,6 @@ def install() -> None:
         return
     from mps_simulator import _C
 
-    _C.register_allocator()
     torch._C._has_mps = True
     torch._C._mps_get_name = _C.device_name
     torch._C._mps_get_core_count = _C.core_count

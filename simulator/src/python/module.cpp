@@ -4,10 +4,9 @@
 #include <torch/csrc/Storage.h>
 #include <torch/csrc/utils/pybind.h>
 
-#include "../record.h"
-#include "../torch/allocator.h"
-#include "../torch/storage.h"
-#include "shader.h"
+#include "record.h"
+#include "torch/storage.h"
+#include "python/shader.h"
 
 namespace mps_simulator {
 namespace {
@@ -51,7 +50,6 @@ py::tuple close_recording(uint64_t recording) {
 PYBIND11_MODULE(_C, m) {
   using namespace mps_simulator;
   using torch::wrap_pybind_function;
-  m.def("register_allocator", wrap_pybind_function(register_allocator));
   m.def("device_name", wrap_pybind_function(device_name));
   m.def("core_count", wrap_pybind_function(core_count));
   m.def("resize_storage", wrap_pybind_function(resize_python_storage));

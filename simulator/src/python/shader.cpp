@@ -1,4 +1,4 @@
-#include "shader.h"
+#include "python/shader.h"
 
 #include <ATen/native/mps/MetalShaderLibrary.h>
 #include <torch/csrc/autograd/python_variable.h>

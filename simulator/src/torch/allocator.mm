@@ -1,7 +1,5 @@
 // Storage on `mps` is an id<MTLBuffer>, of exactly the size that was asked for, so that the executor's bounds are the
 // tensor's. Freed buffers are kept, by size, and are handed out again when no command buffer holds them.
-#include "allocator.h"
-
 #import <Metal/Metal.h>
 #include <ATen/mps/MPSAllocatorInterface.h>
 #include <ATen/mps/MPSDevice.h>
@@ -16,10 +14,11 @@
 #include <unordered_map>
 #include <vector>
 
-#include "device.h"
-#include "pinned.h"
-#include "storage.h"
-#include "stream.h"
+#import "metal/buffer.h"
+#include "torch/device.h"
+#include "torch/pinned.h"
+#include "torch/storage.h"
+#include "torch/stream.h"
 
 namespace mps_simulator {
 namespace {
@@ -38,6 +37,10 @@ double ratio_from_environment(const char* name, double otherwise) {
   return value ? std::strtod(value, nullptr) : otherwise;
 }
 
+void check_ratio(const char* which, double ratio) {
+  TORCH_CHECK(ratio >= 0.0 && ratio <= kWatermarkUpperBound, "invalid ", which, " watermark ratio ", ratio);
+}
+
 struct Block {
   size_t size = 0;
   id_t buffer_id = 0;
@@ -48,13 +51,6 @@ struct Block {
 
 class Allocator final : public at::mps::IMPSAllocator {
  public:
-  Allocator() {
-    setHighWatermarkRatio(ratio_from_environment("PYTORCH_MPS_HIGH_WATERMARK_RATIO", kHighWatermarkRatio));
-    const double high = high_ratio_ == 0 ? kWatermarkUpperBound : high_ratio_;
-    setLowWatermarkRatio(
-        ratio_from_environment("PYTORCH_MPS_LOW_WATERMARK_RATIO", std::min(kLowWatermarkRatio, high)));
-  }
-
   c10::DataPtr allocate(size_t size) override;
   c10::DataPtr adopt(c10::DataPtr cpu, size_t size);
   c10::DeleterFnPtr raw_deleter() const override { return &free; }
@@ -118,22 +114,22 @@ class Allocator final : public at::mps::IMPSAllocator {
     std::lock_guard<std::recursive_mutex> lock(mutex_);
     if (!find(buffer)) return {nullptr, 0};
     const auto metal = (id<MTLBuffer>)buffer;
-    return {[metal contents], static_cast<uint32_t>([metal retainCount])};
+    return {host_memory(metal), static_cast<uint32_t>([metal retainCount])};
   }
   c10::DataPtr allocScalarBufferWithValue(void* value, size_t size) const override {
     c10::DataPtr pointer = const_cast<Allocator*>(this)->allocate(size);
-    std::memcpy([(id<MTLBuffer>)pointer.get() contents], value, size);
+    std::memcpy(host_memory((id<MTLBuffer>)pointer.get()), value, size);
     return pointer;
   }
   c10::Storage getHostAliasStorage(const c10::Storage& storage) const override;
 
   std::string formatSize(size_t size) const override { return c10::CachingAllocator::format_size(size); }
   void setLowWatermarkRatio(double ratio) const override {
-    TORCH_CHECK(ratio >= 0.0 && ratio <= kWatermarkUpperBound, "invalid low watermark ratio ", ratio);
+    check_ratio("low", ratio);
     low_ratio_ = ratio;
   }
   void setHighWatermarkRatio(double ratio) const override {
-    TORCH_CHECK(ratio >= 0.0 && ratio <= kWatermarkUpperBound, "invalid high watermark ratio ", ratio);
+    check_ratio("high", ratio);
     high_ratio_ = ratio;
   }
   ssize_t getLowWatermarkValue() const override {
@@ -181,7 +177,10 @@ class Allocator final : public at::mps::IMPSAllocator {
 
   // torch's interface calls setters const.
   mutable std::recursive_mutex mutex_;
-  mutable double high_ratio_ = 0, low_ratio_ = 0;
+  mutable double high_ratio_ = ratio_from_environment("PYTORCH_MPS_HIGH_WATERMARK_RATIO", kHighWatermarkRatio);
+  mutable double low_ratio_ = ratio_from_environment(
+      "PYTORCH_MPS_LOW_WATERMARK_RATIO",
+      high_ratio_ == 0 ? kLowWatermarkRatio : std::min(kLowWatermarkRatio, high_ratio_));
   mutable std::unordered_map<const void*, Block> blocks_;
   std::unordered_map<size_t, std::vector<void*>> cache_;  // freed buffers by size
   c10::CachingAllocator::Stat in_use_, reserved_;
@@ -213,7 +212,7 @@ c10::DataPtr Allocator::allocate(size_t size) {
     TORCH_CHECK(buffer, "MPS backend out of memory: the machine has no ", formatSize(size), " left.");
     insert(buffer, size, false);
   }
-  std::memset([(id<MTLBuffer>)buffer contents], kUninitialised, size);
+  std::memset(host_memory((id<MTLBuffer>)buffer), kUninitialised, size);
   in_use_.increase(size);
   return data_pointer(buffer, &free);
 }
@@ -223,13 +222,7 @@ c10::DataPtr Allocator::adopt(c10::DataPtr cpu, size_t size) {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
   require_room(size);
   auto* owner = new c10::DataPtr(std::move(cpu));
-  void* buffer = [device() newBufferWithBytesNoCopy:owner->get()
-                                             length:size
-                                            options:MTLResourceStorageModeShared
-                                        deallocator:^(void*, NSUInteger) {
-                                          delete owner;
-                                        }];
-  TORCH_CHECK(buffer, "Metal does not take this memory of ", formatSize(size));
+  void* buffer = new_buffer_around(owner->get(), size, [owner] { delete owner; });
   insert(buffer, size, true);
   in_use_.increase(size);
   return data_pointer(buffer, &free);
@@ -267,6 +260,8 @@ void* Allocator::take_cached(size_t size) {
 
 // As torch does before it gives up: first the cache goes, then the work in flight, which may hold buffers.
 void Allocator::require_room(size_t size) {
+  check_ratio("high", high_ratio_);  // the environment's are not checked before
+  check_ratio("low", low_ratio_);
   if (fits(size)) return;
   release_cached();
   if (fits(size)) return;
@@ -303,7 +298,7 @@ void Allocator::release_cached() {
 
 void Allocator::copy_data(void* destination, const void* source, size_t count) const {
   synchronize_for_host();
-  std::memcpy([(id<MTLBuffer>)destination contents], [(id<MTLBuffer>)source contents], count);
+  std::memcpy(host_memory((id<MTLBuffer>)destination), host_memory((id<MTLBuffer>)source), count);
 }
 
 c10::Storage Allocator::getHostAliasStorage(const c10::Storage& storage) const {
@@ -316,11 +311,11 @@ c10::Storage Allocator::getHostAliasStorage(const c10::Storage& storage) const {
 
 }  // namespace
 
-void register_allocator() { c10::SetAllocator(c10::kMPS, &allocator()); }
+REGISTER_ALLOCATOR(c10::kMPS, &allocator())
 
 std::byte* contents(const c10::StorageImpl& storage) {
   const void* buffer = storage.data();
-  return buffer ? static_cast<std::byte*>([(id<MTLBuffer>)buffer contents]) : nullptr;
+  return buffer ? host_memory((id<MTLBuffer>)buffer) : nullptr;
 }
 
 std::byte* contents(const at::TensorBase& tensor) {

@@ -1,4 +1,4 @@
-#include "caught.h"
+#include "torch/caught.h"
 
 namespace mps_simulator {
 

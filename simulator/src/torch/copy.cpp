@@ -4,7 +4,7 @@
 #include <ATen/ops/from_blob.h>
 #include <torch/library.h>
 
-#include "storage.h"
+#include "torch/storage.h"
 
 namespace mps_simulator {
 

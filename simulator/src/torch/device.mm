@@ -1,4 +1,4 @@
-#include "device.h"
+#include "torch/device.h"
 
 #import <Metal/Metal.h>
 #include <ATen/mps/MPSDevice.h>

@@ -1,11 +1,11 @@
-#include "event.h"
+#include "torch/event.h"
 
 #import <Metal/Metal.h>
 
 #include <condition_variable>
 #include <mutex>
 
-#include "stream.h"
+#include "torch/stream.h"
 
 namespace mps_simulator {
 

@@ -1,10 +1,10 @@
 // The `mps` generator: a CPU generator inside, because the operators that draw run on the CPU.
-#include "generator.h"
+#include "torch/generator.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <c10/core/GeneratorImpl.h>
 
-#include "storage.h"
+#include "torch/storage.h"
 
 namespace mps_simulator {
 namespace {

@@ -2,8 +2,8 @@
 #include <ATen/mps/MPSDevice.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
-#include "event.h"
-#include "stream.h"
+#include "torch/event.h"
+#include "torch/stream.h"
 
 namespace mps_simulator {
 namespace {

@@ -8,11 +8,11 @@
 #include <memory>
 #include <mutex>
 
-#include "device.h"
-#include "event.h"
-#include "generator.h"
-#include "pinned.h"
-#include "stream.h"
+#include "torch/device.h"
+#include "torch/event.h"
+#include "torch/generator.h"
+#include "torch/pinned.h"
+#include "torch/stream.h"
 
 namespace mps_simulator {
 namespace {

@@ -1,4 +1,4 @@
-#include "pinned.h"
+#include "torch/pinned.h"
 
 #include <c10/core/CPUAllocator.h>
 

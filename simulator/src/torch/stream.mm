@@ -1,6 +1,6 @@
 // at::mps::MPSStream as an extension meets it: one shared compute encoder, a serial queue, commitAndContinue. Where
 // the versions of PyTorch differ, the strictest is followed.
-#include "stream.h"
+#include "torch/stream.h"
 
 #import <Metal/Metal.h>
 #include <c10/metal/error.h>
@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "../foundation/validation.h"
-#include "caught.h"
-#include "storage.h"
+#include "foundation/validation.h"
+#include "torch/caught.h"
+#include "torch/storage.h"
 
 namespace mps_simulator {
 namespace {

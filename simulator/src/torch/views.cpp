@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "storage.h"
+#include "torch/storage.h"
 
 namespace mps_simulator {
 
