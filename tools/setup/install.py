@@ -56,6 +56,13 @@ def installed(distribution: str) -> str | None:
         return None
 
 
+def what_failed(log: str) -> str:
+    """The first error of a compiler or of CMake and what follows it; without one, the end of the log."""
+    lines = log.splitlines()
+    first = next((i for i, line in enumerate(lines) if re.search(r"^ *FAILED: |\berror: |^ *CMake Error", line)), None)
+    return "\n".join(lines[-25:] if first is None else lines[first : first + 25])
+
+
 def run(log: str, *command: str, env: dict[str, str] | None = None) -> None:
     """Runs a command with its output in build/setup/<log>.log."""
     path = LOGS / f"{log}.log"
@@ -64,8 +71,9 @@ def run(log: str, *command: str, env: dict[str, str] | None = None) -> None:
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, **(env or {})}
         )
     if code != 0:
-        tail = "\n".join(path.read_text(errors="replace").splitlines()[-25:])
-        raise SetupError(f"{tail}\nsetup: this failed: {' '.join(command)}\nsetup: the whole log is {path}")
+        raise SetupError(
+            f"{what_failed(path.read_text(errors='replace'))}\nsetup: this failed: {' '.join(command)}\nsetup: the whole log is {path}"
+        )
 
 
 def pip(log: str, *arguments: str, env: dict[str, str] | None = None) -> None:
