@@ -17,7 +17,9 @@ from toolchain import MACOS, imports
 LOADABLE = re.compile(r"@rpath/lib(c10|torch|torch_cpu)\.dylib|/usr/lib/.*|/System/Library/Frameworks/.*")
 TORCH = re.compile(r"\b(at|c10|torch|caffe2)::")
 # Which parts of the C++ and Objective-C runtimes are called depends on the headers of the SDK: not ours to judge.
-RUNTIME = re.compile(r"(?:vtable|VTT|typeinfo|typeinfo name|guard variable) for (?:std|__cxxabiv1)::|operator (?:new|delete)")
+RUNTIME = re.compile(
+    r"(?:vtable|VTT|typeinfo|typeinfo name|guard variable) for (?:std|__cxxabiv1)::|operator (?:new|delete)"
+)
 RUNTIME_SYMBOL = re.compile(r"__ZNK?S|__ZS|__ZNKSt|___cxa_|___gxx_|__Unwind_|_objc_|___CFConstantStringClassReference")
 
 
@@ -60,7 +62,9 @@ def _demangled(symbols: list[str]) -> list[str]:
 
 
 def _load_commands(bundle: Path, result: Examination) -> None:
-    listed = subprocess.run([wheels.tool("llvm-otool"), "-l", str(bundle)], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        [wheels.tool("llvm-otool"), "-l", str(bundle)], capture_output=True, text=True, check=True
+    ).stdout
     commands = re.split(r"^Load command \d+$", listed, flags=re.M)
     for command in commands:
         if "cmd LC_LOAD_DYLIB" in command:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import sysconfig
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
-
-from rich.console import Console
-from rich.table import Table
 
 import bundle
 import comparison
 import declarations
 import metal_cpp
 import wheels
-from toolchain import METAL_HEADERS, REPOSITORY, Toolchain
+from rich.console import Console
+from rich.table import Table
+from toolchain import FOUNDATION_HEADERS, METAL_HEADERS, REPOSITORY, Toolchain
+
+Compare = Callable[[declarations.Headers, metal_cpp.MetalCpp], comparison.Comparison]
 
 
 @dataclass
@@ -28,23 +32,34 @@ class Step:
     problems: list[str] = field(default_factory=list)
 
 
-def metal_declarations(toolchain: Toolchain) -> declarations.Headers:
-    """What the simulator's Metal headers declare. Raises ValueError where a Mac's compiler could not read them."""
-    probe = toolchain.work / "metal.mm"
-    probe.write_text("#import <Metal/Metal.h>\n")
-    return declarations.read(toolchain.tree(probe), toolchain.metal_headers)
+def declared(toolchain: Toolchain, folder: Path) -> declarations.Headers:
+    """What the headers under `folder` declare. Raises ValueError where a Mac's compiler could not read them."""
+    probe = toolchain.work / "declared.mm"
+    probe.write_text("#import <Metal/Metal.h>\n#import <MetalPerformanceShaders/MetalPerformanceShaders.h>\n")
+    return declarations.read(toolchain.tree(probe), folder)
 
 
-def hold_headers(toolchain: Toolchain, apple: metal_cpp.MetalCpp) -> Step:
-    step = Step("Metal headers held against Apple's metal-cpp")
+def hold_metal(toolchain: Toolchain, apple: metal_cpp.MetalCpp) -> Step:
+    """Every name, type and value of the simulator's Metal headers must be Apple's."""
+    return _held("Metal headers held against metal-cpp", toolchain, toolchain.metal_headers, apple, comparison.compare)
+
+
+def hold_foundation(toolchain: Toolchain, apple: metal_cpp.MetalCpp) -> Step:
+    """The hand-written headers that the cross-compiler reads, as far as metal-cpp knows them."""
+    name = "stand-ins for Foundation held against metal-cpp"
+    return _held(name, toolchain, FOUNDATION_HEADERS, apple, comparison.compare_known)
+
+
+def _held(name: str, toolchain: Toolchain, folder: Path, apple: metal_cpp.MetalCpp, compare: Compare) -> Step:
     try:
-        result = comparison.compare(metal_declarations(toolchain), apple)
+        result = compare(declared(toolchain, folder), apple)
     except ValueError as error:
-        step.problems = str(error).splitlines()
-        return step
-    step.detail = ", ".join(f"{count} {what}" for what, count in result.counts.most_common())
-    step.problems = [str(mismatch) for mismatch in result.mismatches]
-    return step
+        return Step(name, "", str(error).splitlines())
+    return Step(name, _list(result.counts), [str(mismatch) for mismatch in result.mismatches])
+
+
+def _list(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.most_common())
 
 
 class Check:
@@ -55,7 +70,7 @@ class Check:
         self.metal_headers = metal_headers
 
     def steps(self) -> list[Callable[[], Step]]:
-        return [self.fetch, self.headers, self.build, self.symbols, self.availability]
+        return [self.fetch, self.metal, self.foundation, self.build, self.modules, self.symbols, self.availability]
 
     def fetch(self) -> Step:
         self.today = metal_cpp.read(wheels.folder(wheels.METAL_CPP) / "mlx/include/metal_cpp")
@@ -64,20 +79,35 @@ class Check:
         found = [str(wheel) for wheel in (wheels.TORCH, wheels.METAL_CPP, wheels.METAL_CPP_14)]
         return Step("macOS wheels and headers", ", ".join([*found, f"ziglang {wheels.ZIGLANG}"]))
 
-    def headers(self) -> Step:
-        return hold_headers(self.toolchain, self.today)
+    def metal(self) -> Step:
+        return hold_metal(self.toolchain, self.today)
+
+    def foundation(self) -> Step:
+        return hold_foundation(self.toolchain, self.today)
 
     def build(self) -> Step:
         done, self.bundle = self.toolchain.build_product(self.today)
-        return Step("bridge compiled and linked for arm64 macOS 14", _relative(self.bundle), done.errors)
+        detail = f"{len(self._compiled())} files, {_relative(self.bundle)}"
+        return Step("bridge compiled and linked for arm64 macOS 14", detail, done.errors)
+
+    def _compiled(self) -> set[Path]:
+        commands = self.bundle.parent / "compile_commands.json"
+        return {Path(entry["file"]) for entry in json.loads(commands.read_text())} if commands.exists() else set()
+
+    def modules(self) -> Step:
+        """What is no part of the bridge: modules for Python, read with this machine's Python.h and torch's pybind11."""
+        sources = {path for pattern in ("*.cpp", "*.mm") for path in (REPOSITORY / "csrc").rglob(pattern)}
+        others = sorted(sources - self._compiled())
+        folders = (REPOSITORY / "csrc", REPOSITORY / "metal", Path(sysconfig.get_path("include")))
+        problems = [line for path in others for line in self.toolchain.check(path, *folders).errors]
+        return Step("other sources read for arm64 macOS 14", ", ".join(path.name for path in others), problems)
 
     def symbols(self) -> Step:
         result = bundle.examine(self.bundle)
-        detail = ", ".join(f"{count} {what}" for what, count in result.counts.most_common())
-        return Step("symbols and libraries that the bridge wants", detail, result.problems)
+        return Step("symbols and libraries that the bridge wants", _list(result.counts), result.problems)
 
     def availability(self) -> Step:
-        sources = sorted((REPOSITORY / "csrc").rglob("*.mm"))
+        sources = sorted(path for path in (REPOSITORY / "csrc").rglob("*") if path.is_file())
         problems = bundle.newer(self.bundle, sources, self.today, self.macos14)
         count = len(bundle.selectors(self.bundle))
         return Step("nothing newer than macOS 14 used unasked", f"{count} selectors", problems)
@@ -88,8 +118,8 @@ def _relative(path: Path) -> str:
 
 
 LIMITS = """\
-Proved: the bridge's sources compile for arm64 macOS against the headers of torch's macOS wheel, link into a bundle whose
-every torch symbol that wheel exports, and use Metal under the names, types and values that Apple publishes.
+Proved: the bridge's sources compile for arm64 macOS against the headers of torch's macOS wheel, link into a bundle
+whose every torch symbol that wheel exports, and use Metal under the names, types and values that Apple publishes.
 Not proved: no Apple compiler, shader compiler or GPU had a part in it; nothing was run on a Mac."""
 
 
@@ -98,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=REPOSITORY / "build" / "check-mac", help="where to build")
     parser.add_argument("--metal-headers", type=Path, default=METAL_HEADERS, help="the folder Metal to be held")
     options = parser.parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
     table = Table("", "step", "found")
     failures: list[Step] = []
     with console.status("") as status:
@@ -117,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     for step in failures:
         console.print(f"[red]{step.name}:[/]")
         for problem in step.problems:
-            console.print(f"  {problem}", markup=False)
+            console.print(f"  {problem}", markup=False, soft_wrap=True)
     console.print(LIMITS if not failures else f"{sum(len(step.problems) for step in failures)} problems.", markup=False)
     return 1 if failures else 0
 

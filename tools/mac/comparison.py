@@ -48,9 +48,11 @@ def compare(ours: Headers, apple: MetalCpp) -> Comparison:
             if parent.startswith("MTL"):
                 place = ours.classes.get(name) or ours.protocols[name]
                 right = parent in apple.ancestors(name)
-                result.hold("inheritances", place, None if right else f"{name} does not inherit from {parent} in metal-cpp")
+                result.hold(
+                    "inheritances", place, None if right else f"{name} does not inherit from {parent} in metal-cpp"
+                )
     for selector in ours.selectors:
-        result.hold("selectors", selector.place, _selector(selector, ours, apple))
+        result.hold("selectors", selector.place, _selector(selector, apple))
     for name, (kind, place) in ours.enums.items():
         result.hold("enums", place, _same(f"underlying type of {name}", canonical_block(kind), apple.enums.get(name)))
     for name, (value, place) in ours.enumerators.items():
@@ -63,7 +65,25 @@ def compare(ours: Headers, apple: MetalCpp) -> Comparison:
     for name, (kind, place) in ours.functions.items():
         result.hold("functions", place, _function(name, kind, apple))
     for name, place in ours.constants.items():
-        result.hold("constants", place, None if name in apple.constants | UNNAMED_CONSTANTS else f"metal-cpp knows no constant {name}")
+        result.hold(
+            "constants",
+            place,
+            None if name in apple.constants | UNNAMED_CONSTANTS else f"metal-cpp knows no constant {name}",
+        )
+    return result
+
+
+def compare_known(ours: Headers, apple: MetalCpp) -> Comparison:
+    """Holds only those selectors and enumerators which metal-cpp has: of Foundation it wraps a part."""
+    result = Comparison()
+    for selector in ours.selectors:
+        if apple.find(selector.owner, selector.name):
+            result.hold("selectors", selector.place, _selector(selector, apple))
+        else:
+            result.counts["selectors unknown to metal-cpp"] += 1
+    for name, (value, place) in ours.enumerators.items():
+        if name in apple.enumerators:
+            result.hold("enum values", place, _same(name, value, apple.enumerators[name]))
     return result
 
 
@@ -87,7 +107,7 @@ def _expand(type_text: str, apple: MetalCpp) -> str:
     return spelt
 
 
-def _selector(ours: Selector, headers: Headers, apple: MetalCpp) -> str | None:
+def _selector(ours: Selector, apple: MetalCpp) -> str | None:
     label = f"-[{ours.owner} {ours.name}]"
     if not apple.knows(ours.owner):
         return None  # said already of the class itself
@@ -107,7 +127,7 @@ def _selector(ours: Selector, headers: Headers, apple: MetalCpp) -> str | None:
 
 
 def _agree(ours: list[str], apple: list[str]) -> bool:
-    return len(ours) == len(apple) and all(a == b or "id" in (a, b) and "*" in a + b for a, b in zip(ours, apple))
+    return len(ours) == len(apple) and all(a == b or ("id" in (a, b) and "*" in a + b) for a, b in zip(ours, apple))
 
 
 def _signature(types: list[str]) -> str:
@@ -127,4 +147,6 @@ def _function(name: str, kind: str, apple: MetalCpp) -> str | None:
     if match := INLINE_FUNCTION.fullmatch(name):
         known = match.group(1) in apple.structs
         return None if known else f"metal-cpp knows no struct {match.group(1)} for {name} to make"
-    return None if name in apple.functions else f"metal-cpp knows no function {name}"
+    if not apple.functions.get(name):
+        return f"metal-cpp knows no function {name}"
+    return _same(f"function {name}", canonical_block(kind), apple.functions[name])

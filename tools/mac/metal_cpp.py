@@ -62,12 +62,15 @@ def canonical(type_text: str) -> str:
     `const MTL::Buffer* const`, `id<MTLBuffer> _Nonnull` -> `MTLBuffer*`; `NSArray<NSString *> *` -> `NSArray*`.
     """
     text = re.sub(r"\b(MTL4?|NS)::", r"\1", type_text)
-    text = re.sub(r"\bstd::|\b(const|class|struct|enum|__autoreleasing|__strong|__kindof|__unsafe_unretained)\b", "", text)
+    text = re.sub(
+        r"\bstd::|\b(const|class|struct|enum|__autoreleasing|__strong|__kindof|__unsafe_unretained)\b", "", text
+    )
     text = re.sub(r"\b(_Nonnull|_Nullable|_Null_unspecified|nonnull|nullable)\b", "", text)
     text = re.sub(r"\bid<(\w+)>", r"\1*", text)
     while re.search(r"\b(NS\w+)\s*<[^<>]*>", text):
         text = re.sub(r"\b(NS\w+)\s*<[^<>]*>", r"\1", text)
-    text = re.sub(r"\bNSObject\s*\*|\bid\b", "id", text)
+    text = re.sub(r"\bNS_RETURNS_\w+", "", text)
+    text = re.sub(r"\b(NSObject|_Object)\s*\*|\b(Element|Key|Value)(<\w+>)?(?=[\s*]|$)", "id", text)
     text = text.replace("BOOL", "bool").replace("CFTimeInterval", "double").replace("NSTimeInterval", "double")
     text = re.sub(r"\bunsigned long long\b", "uint64_t", text)
     text = re.sub(r"\[\w*\]", "*", text)
@@ -108,11 +111,15 @@ def _parameter(text: str) -> tuple[str, str]:
 
 
 class _Reader:
-    """Reads the headers of one framework: `MTL` (with its `MTL4` part) or `NS`."""
+    """Fills a MetalCpp from the text of headers.
 
-    def __init__(self, api: MetalCpp, names: dict[str, set[str]]) -> None:
+    `names` are the types that each namespace declares; `spelling` gives the selector for metal-cpp's name of it.
+    """
+
+    def __init__(self, api: MetalCpp, names: dict[str, set[str]], spelling: dict[tuple[str, str], str]) -> None:
         self.api = api
         self.names = names
+        self.spelling = spelling
 
     def type(self, text: str, namespace: str) -> str:
         """Canonical, with the names that the namespace's own code leaves unqualified given their prefix."""
@@ -130,7 +137,9 @@ class _Reader:
         self._methods(text)
 
     def _enums(self, text: str, namespace: str) -> None:
-        for kind, name, body in re.findall(r"_(?:MTL|NS)_(?:ENUM|OPTIONS)\((\S+), (\w+)\)\s*\{(.*?)\};", text, re.DOTALL):
+        for kind, name, body in re.findall(
+            r"_(?:MTL|NS)_(?:ENUM|OPTIONS)\((\S+), (\w+)\)\s*\{(.*?)\};", text, re.DOTALL
+        ):
             self.api.enums[namespace + name] = canonical(kind)
             value = -1
             for entry in re.sub(r"//[^\n]*", "", body).split(","):
@@ -141,14 +150,18 @@ class _Reader:
                 self.api.enumerators[namespace + label] = value
 
     def _evaluate(self, expression: str, namespace: str) -> int:
-        known = {name[len(namespace) :]: value for name, value in self.api.enumerators.items() if name.startswith(namespace)}
+        known = {
+            name[len(namespace) :]: value for name, value in self.api.enumerators.items() if name.startswith(namespace)
+        }
         known |= {"UIntegerMax": (1 << 64) - 1, "IntegerMax": (1 << 63) - 1}
         plain = re.sub(r"\b(?:NS|MTL4?)::", "", expression)
         plain = re.sub(r"\b(0x[0-9A-Fa-f]+|\d+)[uUlL]+\b", r"\1", plain)
-        return int(eval(plain, {"__builtins__": {}}, known))  # noqa: S307 - a constant from a header that pip verified
+        return int(eval(plain, {"__builtins__": {}}, known))
 
     def _types(self, text: str, namespace: str) -> None:
-        for name, base in re.findall(r"^class (\w+) : public NS::(?:Referencing|Copying|SecureCoding)<(.*)>$", text, re.M):
+        for name, base in re.findall(
+            r"^class (\w+) : public NS::(?:Referencing|Copying|SecureCoding)<(.*)>$", text, re.M
+        ):
             parts = split_arguments(base)
             self.api.methods.setdefault(namespace + name, {})
             if len(parts) > 1:
@@ -171,18 +184,20 @@ class _Reader:
         definition = r"^_(?:MTL|NS)_INLINE .*?(MTL4?|NS)::(\w+)::\w+\((.*)\)(?: const)?\n\{\n([\s\S]*?)^\}"
         for namespace, owner, parameters, body in re.findall(definition, text, re.M):
             call = re.search(
-                r"sendMessage(?:Safe)?<(.+?)>\((?:this|_\w+_PRIVATE_CLS\(\w+\)),\s*_\w+_PRIVATE_SEL\((\w+)\)(.*?)\);", body, re.S
+                r"sendMessage(?:Safe)?<(.+?)>\((?:this|_\w+_PRIVATE_CLS\(\w+\)),\s*_\w+_PRIVATE_SEL\((\w+)\)(.*?)\);",
+                body,
+                re.S,
             )
             if not call:
                 continue
             returns, accessor, passed = call.groups()
             types = dict(_parameter(part) for part in split_arguments(parameters))
             selector = self.spelling.get((namespace, accessor)) or self.spelling.get(("MTL", accessor), accessor)
-            arguments = tuple(self.type(types.get(name, "?"), namespace) for name in split_arguments(passed.lstrip(", ")))
+            arguments = tuple(
+                self.type(types.get(name, "?"), namespace) for name in split_arguments(passed.lstrip(", "))
+            )
             method = Method(selector, self.type(returns, namespace), arguments)
             self.api.methods.setdefault(namespace + owner, {}).setdefault(selector, []).append(method)
-
-    spelling: dict[tuple[str, str], str] = {}
 
 
 def _without_preprocessor(text: str) -> str:
@@ -212,8 +227,7 @@ def read(root: Path) -> MetalCpp:
                 api.metal_selectors.add(selector)
         api.classes |= set(re.findall(r"_PRIVATE_DEF_CLS\((\w+)\)", text))
         api.protocols |= set(re.findall(r"_PRIVATE_DEF_PRO\((\w+)\)", text))
-    reader = _Reader(api, names)
-    reader.spelling = spelling
+    reader = _Reader(api, names, spelling)
     for path, framework, text in texts:
         reader.read(text, "MTL4" if path.name.startswith("MTL4") else framework)
     api.enumerators |= ENUM_ERRATA

@@ -45,7 +45,11 @@ class Build:
     def errors(self) -> list[str]:
         if self.returncode == 0:
             return []
-        found = re.findall(r"^(?:\S+:\d+:\d+: (?:fatal )?error: .*|ld64\.lld.*error: .*|CMake Error.*)$", self.output, re.M)
+        found = re.findall(
+            r"^(?:\S+:\d+:\d+: (?:fatal )?error: .*|ld64\.lld.*error: .*|CMake Error.*|ninja: error: .*)$",
+            self.output,
+            re.M,
+        )
         return list(dict.fromkeys(found)) or [line for line in self.output.splitlines() if line.strip()][-5:]
 
 
@@ -72,7 +76,7 @@ class Toolchain:
         """Everything but the language, the standard and torch's headers, which the build system knows."""
         builtin = subprocess.run([self.clang, "-print-resource-dir"], capture_output=True, text=True, check=True)
         folders = [
-            *(self.zig / "libcxx" / "include", self.includes, FOUNDATION_HEADERS),
+            *(self.zig / "libcxx" / "include", self.zig / "libcxxabi" / "include", self.includes, FOUNDATION_HEADERS),
             *(Path(builtin.stdout.strip()) / "include", self.zig / "libc" / "include" / "any-macos-any"),
         ]
         searched = [part for folder in folders for part in ("-isystem", str(folder))]
@@ -80,16 +84,14 @@ class Toolchain:
 
     def _clang(self, *arguments: str) -> Build:
         torch = [f"-isystem{self.torch / 'include'}", f"-isystem{self.torch / 'include/torch/csrc/api/include'}"]
-        language = ["-x", "objective-c++", "-std=c++17"]
-        command = [self.clang, f"--target={TARGET}", *torch, *self.flags(), *language, *arguments]
-        return _run(command)
+        return _run([self.clang, f"--target={TARGET}", "-std=c++17", *torch, *self.flags(), *arguments])
 
-    def check(self, source: Path) -> Build:
-        """Reads an Objective-C++ source as the Mac's compiler would, and makes nothing."""
-        return self._clang("-fsyntax-only", str(source))
+    def check(self, source: Path, *folders: Path) -> Build:
+        """Reads a source as the Mac's compiler would, and makes nothing; `folders` are searched for headers too."""
+        return self._clang("-fsyntax-only", *(f"-I{folder}" for folder in folders), str(source))
 
     def compile(self, source: Path, target: Path) -> Build:
-        return self._clang("-O1", "-c", str(source), "-o", str(target))
+        return self._clang("-c", str(source), "-o", str(target))
 
     def tree(self, source: Path) -> str:
         """clang's syntax tree of a source, as JSON. Raises ValueError with clang's errors."""
@@ -161,20 +163,27 @@ set(CMAKE_INSTALL_NAME_TOOL "{wheels.tool("llvm-install-name-tool")}")
 
     def build_product(self, apple: MetalCpp, source: Path = REPOSITORY) -> tuple[Build, Path]:
         """Builds the bridge with the repository's CMakeLists.txt; gives the last command run and the bundle's path."""
-        cmake, ninja = (shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") for name in ("cmake", "ninja"))
+        cmake, ninja = (
+            shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+            for name in ("cmake", "ninja")
+        )
         build = self.work / "build"
-        done = _run([
-            *(cmake, "-S", str(source), "-B", str(build), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"),
-            *(f"-DCMAKE_TOOLCHAIN_FILE={self.cmake_file(apple)}", f"-DCMAKE_PREFIX_PATH={self.torch}", "-Wno-dev"),
-        ])
+        done = _run(
+            [
+                *(cmake, "-S", str(source), "-B", str(build), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"),
+                *(f"-DCMAKE_TOOLCHAIN_FILE={self.cmake_file(apple)}", f"-DCMAKE_PREFIX_PATH={self.torch}", "-Wno-dev"),
+            ]
+        )
         if done.returncode == 0:
             done = _run([cmake, "--build", str(build), "--target", "_bridge", "--parallel", "2", "--", "-k", "0"])
         return done, build / "_bridge.so"
 
 
 def imports(binary: Path) -> list[tuple[str, str]]:
-    """(symbol, library it is bound to) of everything that a Mach-O file leaves undefined; no library: looked up late."""
-    listed = subprocess.run([wheels.tool("llvm-nm"), "-u", "-m", str(binary)], capture_output=True, text=True, check=True)
+    """(symbol, library it is bound to) of what a Mach-O file leaves undefined; no library: looked up late."""
+    listed = subprocess.run(
+        [wheels.tool("llvm-nm"), "-u", "-m", str(binary)], capture_output=True, text=True, check=True
+    )
     found = re.findall(r"external (?:\[.*?\] )?(\S+) \((?:from (\S+?)|dynamically looked up)\)", listed.stdout)
     return [(symbol, library) for symbol, library in found]
 
@@ -194,6 +203,6 @@ exports:
 
 
 def _run(command: list[str]) -> Build:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
     return Build(" ".join(command), output, done.returncode)

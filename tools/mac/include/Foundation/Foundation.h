@@ -13,7 +13,7 @@
 
 #define NS_ASSUME_NONNULL_BEGIN _Pragma("clang assume_nonnull begin")
 #define NS_ASSUME_NONNULL_END _Pragma("clang assume_nonnull end")
-#define NS_ENUM(type, name)                                         \
+#define NS_ENUM(type, name)                                        \
   enum __attribute__((enum_extensibility(open))) name : type name; \
   enum name : type
 // In C++ the type of a set of options is the integer itself, on a Mac too: `A | B` needs no cast.
@@ -137,7 +137,7 @@ typedef struct {
 - (void)appendFormat:(NSString*)format, ... NS_FORMAT_FUNCTION(1, 2);
 @end
 
-@interface NSArray <__covariant Element> : NSObject <NSCopying, NSMutableCopying, NSSecureCoding, NSFastEnumeration>
+@interface NSArray<__covariant Element> : NSObject <NSCopying, NSMutableCopying, NSSecureCoding, NSFastEnumeration>
 @property(readonly) NSUInteger count;
 @property(nullable, nonatomic, readonly) Element firstObject;
 @property(nullable, nonatomic, readonly) Element lastObject;
@@ -152,14 +152,14 @@ typedef struct {
 - (NSString*)componentsJoinedByString:(NSString*)separator;
 @end
 
-@interface NSMutableArray <Element> : NSArray <Element>
+@interface NSMutableArray<Element> : NSArray <Element>
 + (instancetype)arrayWithCapacity:(NSUInteger)numItems;
 - (void)addObject:(Element)anObject;
 - (void)removeAllObjects;
 - (void)setObject:(Element)obj atIndexedSubscript:(NSUInteger)idx;
 @end
 
-@interface NSDictionary <__covariant Key, __covariant Value>
+@interface NSDictionary<__covariant Key, __covariant Value>
     : NSObject <NSCopying, NSMutableCopying, NSSecureCoding, NSFastEnumeration>
 @property(readonly) NSUInteger count;
 @property(readonly, copy) NSArray<Key>* allKeys;
@@ -173,14 +173,14 @@ typedef struct {
 - (nullable Value)objectForKeyedSubscript:(Key)key;
 @end
 
-@interface NSMutableDictionary <Key, Value> : NSDictionary <Key, Value>
+@interface NSMutableDictionary<Key, Value> : NSDictionary <Key, Value>
 + (instancetype)dictionaryWithCapacity:(NSUInteger)numItems;
 - (void)setObject:(Value)anObject forKey:(Key<NSCopying>)aKey;
 - (void)setObject:(nullable Value)obj forKeyedSubscript:(Key<NSCopying>)key;
 - (void)removeObjectForKey:(Key)aKey;
 @end
 
-@interface NSSet <__covariant Element> : NSObject <NSCopying, NSMutableCopying, NSSecureCoding, NSFastEnumeration>
+@interface NSSet<__covariant Element> : NSObject <NSCopying, NSMutableCopying, NSSecureCoding, NSFastEnumeration>
 @property(readonly) NSUInteger count;
 @property(readonly, copy) NSArray<Element>* allObjects;
 - (BOOL)containsObject:(Element)anObject;
@@ -271,7 +271,8 @@ FOUNDATION_EXPORT NSErrorUserInfoKey const NSLocalizedDescriptionKey;
 + (nullable NSBundle*)bundleWithIdentifier:(NSString*)identifier;
 @end
 
-__attribute__((objc_arc_weak_reference_unavailable)) @interface NSAutoreleasePool : NSObject
+__attribute__((objc_arc_weak_reference_unavailable))
+@interface NSAutoreleasePool : NSObject
 - (void)drain;
 @end
 
