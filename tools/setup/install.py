@@ -71,9 +71,8 @@ def run(log: str, *command: str, env: dict[str, str] | None = None) -> None:
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, **(env or {})}
         )
     if code != 0:
-        raise SetupError(
-            f"{what_failed(path.read_text(errors='replace'))}\nsetup: this failed: {' '.join(command)}\nsetup: the whole log is {path}"
-        )
+        failure = what_failed(path.read_text(errors="replace"))
+        raise SetupError(f"{failure}\nsetup: this failed: {' '.join(command)}\nsetup: the whole log is {path}")
 
 
 def pip(log: str, *arguments: str, env: dict[str, str] | None = None) -> None:

@@ -12,7 +12,8 @@ mkdir -p "$logs"
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() {
-  printf 'setup: %s\n' "$@" >&2
+  printf 'setup: %s\n' "$1" >&2
+  [ $# -eq 1 ] || printf '    %s\n' "${@:2}" >&2
   exit 1
 }
 has_python_module() { "$python" -c "import $1" >/dev/null 2>&1; }
@@ -27,9 +28,14 @@ missing_packages() {
   for package in clang-19 lld-19 llvm-19 libclang-rt-19-dev libgnustep-base-dev gobjc++ libblocksruntime-dev libboost-context-dev; do
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
   done
-  command -v "$python" >/dev/null || echo python3
-  has_python_module ensurepip || echo python3-venv
-  has_python_headers || echo python3-dev
+  # Debian's packages complete Debian's Python alone.
+  case "$(command -v "$python" || echo "/usr/bin/$python")" in
+    /usr/bin/python3*)
+      command -v "$python" >/dev/null || echo python3
+      has_python_module ensurepip || echo python3-venv
+      has_python_headers || echo python3-dev
+      ;;
+  esac
 }
 
 install_packages() {
@@ -40,7 +46,7 @@ install_packages() {
       sudo=(sudo)
     else
       fail "these Debian packages are missing, and installing them takes root. Run this, then try again:" \
-        "  apt-get install --no-install-recommends $*"
+        "apt-get install --no-install-recommends $*"
     fi
   fi
   say "Debian packages: installing $*"
@@ -70,6 +76,7 @@ case "$(uname -s)" in
 esac
 
 has_python_module ensurepip || fail "$python is absent or cannot make virtual environments: set PYTHON to another Python"
+[ "$(uname -s)" = Darwin ] || has_python_headers || fail "$python comes without Python.h: set PYTHON to another Python"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' || fail "$python is too old: Python 3.9 or later is needed"
 
 # A clone that was moved, or whose Python was removed, has a .venv that no longer starts.
