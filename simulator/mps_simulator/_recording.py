@@ -18,7 +18,7 @@ class Dispatch:
 
 
 class Recording(list):
-    """The dispatches, a list of :class:`Dispatch`; ``operators`` names what ran on the CPU ("aten::add.Tensor")."""
+    """The dispatches, a list of :class:`Dispatch`; ``operators`` names what ran on the CPU ("aten::add.out")."""
 
     def __init__(self) -> None:
         super().__init__()

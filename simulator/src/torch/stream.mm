@@ -25,9 +25,11 @@ constexpr c10::StreamId kPoolSize = 32;  // as in torch 2.15
 
 // What torch's class has no member for.
 struct StreamState {
-  std::atomic<bool> pending{false};                // something may have been encoded since the last wait
-  std::vector<id<MTLCommandBuffer>> committed{};   // retained, not yet seen to be complete; touched on the queue only
-  std::string fault{};                             // of the first command buffer that failed; same
+  std::atomic<bool> pending{false};  // something may have been encoded since the last wait
+  // The rest is touched on the queue only.
+  bool uncommitted = false;                       // something may have been encoded since the last commit
+  std::vector<id<MTLCommandBuffer>> committed{};  // retained, not yet seen to be complete
+  std::string fault{};                            // of the first command buffer that failed
 };
 
 struct StreamTable {
@@ -57,6 +59,7 @@ thread_local c10::StreamId current_id = 0;
 StreamState& state_of(const at::mps::MPSStream* stream) { return table().states[stream->unwrap().id()]; }
 
 void mark_pending(const at::mps::MPSStream* stream) {
+  state_of(stream).uncommitted = true;
   if (!state_of(stream).pending.exchange(true)) ++table().pending_streams;
 }
 
@@ -128,9 +131,10 @@ bool idle(at::mps::MPSStream* stream) {
   if (!state_of(stream).pending) return true;
   bool result = false;
   run_on_queue(stream, [&] {
-    stream->synchronize(at::mps::SyncType::COMMIT);
-    settle(state_of(stream), false);
-    result = state_of(stream).committed.empty();
+    auto& state = state_of(stream);
+    if (state.uncommitted) stream->synchronize(at::mps::SyncType::COMMIT);
+    settle(state, false);
+    result = state.committed.empty();
   });
   return result;
 }
@@ -245,6 +249,7 @@ void MPSStream::commitAndContinue() {
   TORCH_INTERNAL_ASSERT(_commandBuffer);
   auto& state = state_of(this);
   mps_simulator::settle(state, false);
+  state.uncommitted = false;
   state.committed.push_back([[_commandBuffer rootCommandBuffer] retain]);
   [_commandBuffer commitAndContinue];
 }
@@ -260,6 +265,7 @@ void MPSStream::commitAndWait() {
 
 void MPSStream::flush() {
   if (_commandBuffer) {
+    state_of(this).uncommitted = false;
     state_of(this).committed.push_back([[_commandBuffer rootCommandBuffer] retain]);
     [_commandBuffer commit];
     [_commandBuffer release];
