@@ -30,7 +30,6 @@ NAMES = [
     "avg_pool3d(nn.functional)",
     "baddbmm",
     "batch_norm(nn.functional)",
-    "bernoulli",
     "bmm",
     "cat",
     "clamp",
@@ -38,7 +37,6 @@ NAMES = [
     "cross_entropy(nn.functional)",
     "cumsum",
     "diagonal",
-    "dropout(nn.functional)",
     "einsum",
     "embedding(nn.functional)",
     "gather",
@@ -86,7 +84,8 @@ OPERATORS = [op for op in op_db if name_of(op) in NAMES and op.variant_test_name
 
 def samples(op):
     inputs = op.sample_inputs("cpu", torch.float32, requires_grad=op.supports_autograd)
-    return list(itertools.islice(inputs, 8))
+    # The devices draw different random numbers.
+    return list(itertools.islice((i for i in inputs if not i.kwargs.get("dropout_p")), 8))
 
 
 def on_mps(tree):
@@ -105,7 +104,6 @@ def test_as_on_the_cpu(op):
         inputs = (sample.input, sample.args, sample.kwargs)
         results = []
         for input, args, kwargs in (inputs, on_mps(inputs)):
-            torch.manual_seed(0)
             outputs = op(input, *args, **kwargs)
             results.append((outputs, gradients(outputs, (input, args, kwargs))))
         expected, actual = results
@@ -200,7 +198,7 @@ assert y.is_mps and torch.equal(y.cpu(), torch.nn.functional.adaptive_avg_pool3d
 
 
 def test_zero_in_the_environment_means_refused():
-    program = "import torch; torch.nn.functional.adaptive_avg_pool3d(torch.ones(1, 1, 2, 2, 2, device='mps'), 1)"
+    program = "import torch; torch.nn.functional.adaptive_avg_pool3d(torch.ones(1, 1, 4, 4, 4, device='mps'), 2)"
     result = run(program, PYTORCH_ENABLE_MPS_FALLBACK="0")
     assert result.returncode == 1 and "NotImplementedError: The operator 'aten::_adaptive_avg_pool3d'" in result.stderr
 
