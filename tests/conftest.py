@@ -28,6 +28,7 @@ NEEDS_SIMULATOR = {
     "test_compiled_graph_runs_our_kernel",
     "test_complex_goes_to_native",
     "test_conv3d_goes_to_native",
+    "test_demo_says_when_other_kernels_ran",
     "test_disabled_is_native_for_float32",
     "test_enabled_runs_where_native_refuses_every_dtype",
     "test_frozen_tensors_cost_nothing",
