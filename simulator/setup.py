@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -23,12 +24,24 @@ BUILD = SOURCE.parent / "build" / "simulator"
 class CMakeBuild(build_ext):
     def build_extension(self, extension: Extension) -> None:
         package = Path(self.get_ext_fullpath(extension.name)).resolve().parent
-        cmake = shutil.which("cmake") or "cmake"
-        configure = [cmake, "-S", SOURCE, "-B", BUILD, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"]
-        configure += os.environ.get("CMAKE_ARGS", "").split()
-        subprocess.run(configure, check=True)
-        subprocess.run([cmake, "--build", BUILD], check=True)
-        subprocess.run([cmake, "--install", BUILD, "--prefix", package], check=True)
+        for installed in ("lib", "include", "cmake"):
+            shutil.rmtree(package / installed, ignore_errors=True)  # of an earlier build
+        # cmake and ninja of this environment, which need not be the active one.
+        environment = {**os.environ, "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])}
+
+        def cmake(*arguments: str | Path) -> None:
+            subprocess.run(
+                [shutil.which("cmake", path=environment["PATH"]) or "cmake", *arguments], check=True, env=environment
+            )
+
+        options = [f"-DPython_EXECUTABLE={sys.executable}", *os.environ.get("CMAKE_ARGS", "").split()]
+        cmake("-S", SOURCE, "-B", BUILD, "-G", "Ninja", *options)
+        cmake("--build", BUILD)
+        cmake("--install", BUILD, "--prefix", package)
 
 
-setup(ext_modules=[Extension("mps_simulator._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
+setup(
+    ext_modules=[Extension("mps_simulator._C", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+    options={"build": {"build_base": str(BUILD.parent / "simulator-wheel")}},
+)

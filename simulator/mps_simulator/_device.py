@@ -32,7 +32,7 @@ def _no_capture(*_: str) -> None:
 
 
 def _teach_storages(_C: Any) -> None:
-    """`torch.UntypedStorage(n, device="mps")` and its `resize_`, which torch.save, torch.load and FSDP-like code need."""
+    """`torch.UntypedStorage(n, device="mps")` and its `resize_`, which torch.save and torch.load need."""
     plain_new = torch.UntypedStorage.__new__
     plain_resize = torch.UntypedStorage.resize_
 

@@ -226,7 +226,10 @@ def test_seeds_are_reproducible_and_not_those_of_the_cpu():
     a = torch.randn(5, device="mps", generator=generator)
     assert torch.equal(a, torch.randn(5, device="mps", generator=torch.Generator("mps").manual_seed(7)))
     assert generator.clone_state().initial_seed() == 7
-    dropped = [torch.nn.functional.dropout(torch.ones(50, device="mps")) for _ in range(2) if not torch.manual_seed(1) is None]
+    dropped = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        dropped.append(torch.nn.functional.dropout(torch.ones(50, device="mps")))
     assert torch.equal(*dropped)
 
 

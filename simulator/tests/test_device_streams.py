@@ -129,7 +129,8 @@ def test_memory_figures_and_cache():
     assert torch.mps.driver_allocated_memory() == driver_before
     assert torch.mps.recommended_max_memory() > 1 << 28
     torch.accelerator.reset_peak_memory_stats()
-    del (z := [torch.empty(1 << 20, device="mps")])[0]
+    x = torch.empty(1 << 20, device="mps")
+    del x
     assert torch.accelerator.max_memory_allocated() - torch.accelerator.memory_allocated() == 4 << 20
 
 
@@ -140,7 +141,9 @@ def test_out_of_memory_is_the_error_of_torch():
     torch.mps.set_per_process_memory_fraction(allowed / torch.mps.recommended_max_memory())
     try:
         for allocate in (lambda: torch.empty(16 << 20, device="mps"), lambda: x[:1].repeat(16 << 20)):
-            with pytest.raises(RuntimeError, match=r"MPS backend out of memory \(MPS allocated: .*max allowed: .*Tried"):
+            with pytest.raises(
+                RuntimeError, match=r"MPS backend out of memory \(MPS allocated: .*max allowed: .*Tried"
+            ):
                 allocate()
         assert torch.empty(1 << 20, device="mps").numel() == 1 << 20
     finally:

@@ -75,7 +75,9 @@ def test_gradients_agree_and_accumulate():
         for _ in range(2):
             (w.sin() @ torch.ones(3, 2, device=w.device)).pow(2).sum().backward()
     torch.testing.assert_close(weight.grad.cpu(), twin.grad)
-    (second,) = torch.autograd.grad(torch.autograd.grad(weight.pow(3).sum(), weight, create_graph=True)[0].sum(), weight)
+    (second,) = torch.autograd.grad(
+        torch.autograd.grad(weight.pow(3).sum(), weight, create_graph=True)[0].sum(), weight
+    )
     torch.testing.assert_close(second, 6 * weight.detach())
 
 

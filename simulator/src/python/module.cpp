@@ -4,9 +4,9 @@
 #include <torch/csrc/Storage.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include "python/shader.h"
 #include "record.h"
 #include "torch/storage.h"
-#include "python/shader.h"
 
 namespace mps_simulator {
 namespace {

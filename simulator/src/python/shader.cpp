@@ -141,16 +141,13 @@ std::shared_ptr<DynamicMetalShaderLibrary> compile_shader(const std::string& sou
 void bind_shader_library(py::module_& m) {
   using torch::wrap_pybind_function;
   py::class_<DynamicMetalShaderLibrary, std::shared_ptr<DynamicMetalShaderLibrary>>(m, "ShaderLibrary")
-      .def("__getattr__", wrap_pybind_function(
-                              [](DynamicMetalShaderLibrary& self, const std::string& name) {
-                                return self.getKernelFunction(name);
-                              }))
-      .def("__dir__",
-           wrap_pybind_function([](DynamicMetalShaderLibrary& self) { return self.getFunctionNames(); }));
+      .def("__getattr__", wrap_pybind_function([](DynamicMetalShaderLibrary& self, const std::string& name) {
+             return self.getKernelFunction(name);
+           }))
+      .def("__dir__", wrap_pybind_function([](DynamicMetalShaderLibrary& self) { return self.getFunctionNames(); }));
   py::class_<MetalKernelFunction, std::shared_ptr<MetalKernelFunction>>(m, "MetalKernel")
       .def("__call__", wrap_pybind_function(call), py::kw_only(), py::arg("threads") = py::none(),
-           py::arg("group_size") = py::none(), py::arg("arg_casts") = py::none(),
-           py::arg("error_buf_idx") = py::none())
+           py::arg("group_size") = py::none(), py::arg("arg_casts") = py::none(), py::arg("error_buf_idx") = py::none())
       .def_property_readonly("max_threads_per_threadgroup", &MetalKernelFunction::getMaxThreadsPerThreadgroup)
       .def_property_readonly("thread_execution_width", &MetalKernelFunction::getThreadExecutionWidth)
       .def_property_readonly("static_thread_group_memory_length",

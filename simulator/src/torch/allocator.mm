@@ -1,9 +1,9 @@
 // Storage on `mps` is an id<MTLBuffer>, of exactly the size that was asked for, so that the executor's bounds are the
 // tensor's. Freed buffers are kept, by size, and are handed out again when no command buffer holds them.
-#import <Metal/Metal.h>
 #include <ATen/mps/MPSAllocatorInterface.h>
 #include <ATen/mps/MPSDevice.h>
 #include <ATen/mps/MPSStream.h>
+#import <Metal/Metal.h>
 #include <c10/core/Storage.h>
 #include <pthread.h>
 
@@ -44,8 +44,8 @@ void check_ratio(const char* which, double ratio) {
 struct Block {
   size_t size = 0;
   id_t buffer_id = 0;
-  bool cached = false;          // freed by torch and kept
-  bool adopted = false;         // the memory belongs to a CPU data pointer
+  bool cached = false;           // freed by torch and kept
+  bool adopted = false;          // the memory belongs to a CPU data pointer
   std::vector<int64_t> shape{};  // for setBufferShape
 };
 
@@ -63,7 +63,8 @@ class Allocator final : public at::mps::IMPSAllocator {
     release_cached();
   }
   void freeInactiveBuffers() const override {}
-  void recordStream(const c10::DataPtr&, c10::Stream) override {}  // a buffer that a command buffer holds is never reused
+  void recordStream(const c10::DataPtr&, c10::Stream) override {
+  }  // a buffer that a command buffer holds is never reused
 
   c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex) override {
     std::lock_guard<std::recursive_mutex> lock(mutex_);
@@ -178,9 +179,9 @@ class Allocator final : public at::mps::IMPSAllocator {
   // torch's interface calls setters const.
   mutable std::recursive_mutex mutex_;
   mutable double high_ratio_ = ratio_from_environment("PYTORCH_MPS_HIGH_WATERMARK_RATIO", kHighWatermarkRatio);
-  mutable double low_ratio_ = ratio_from_environment(
-      "PYTORCH_MPS_LOW_WATERMARK_RATIO",
-      high_ratio_ == 0 ? kLowWatermarkRatio : std::min(kLowWatermarkRatio, high_ratio_));
+  mutable double low_ratio_ =
+      ratio_from_environment("PYTORCH_MPS_LOW_WATERMARK_RATIO",
+                             high_ratio_ == 0 ? kLowWatermarkRatio : std::min(kLowWatermarkRatio, high_ratio_));
   mutable std::unordered_map<const void*, Block> blocks_;
   std::unordered_map<size_t, std::vector<void*>> cache_;  // freed buffers by size
   c10::CachingAllocator::Stat in_use_, reserved_;
@@ -304,8 +305,9 @@ void Allocator::copy_data(void* destination, const void* source, size_t count) c
 c10::Storage Allocator::getHostAliasStorage(const c10::Storage& storage) const {
   TORCH_CHECK(isSharedBuffer(storage.data()) || storage.nbytes() == 0, "The storage is not of the mps allocator");
   auto* owner = new c10::Storage(storage);
-  c10::DataPtr pointer(contents(*storage.unsafeGetStorageImpl()), owner,
-                       [](void* context) { delete static_cast<c10::Storage*>(context); }, c10::Device(c10::kCPU));
+  c10::DataPtr pointer(
+      contents(*storage.unsafeGetStorageImpl()), owner,
+      [](void* context) { delete static_cast<c10::Storage*>(context); }, c10::Device(c10::kCPU));
   return c10::Storage(c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(pointer));
 }
 

@@ -1,7 +1,7 @@
 #include "torch/device.h"
 
-#import <Metal/Metal.h>
 #include <ATen/mps/MPSDevice.h>
+#import <Metal/Metal.h>
 
 #include <algorithm>
 #include <thread>

@@ -51,8 +51,8 @@ at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::opti
 }
 
 // A tensor of zeros without memory, which forward-mode AD makes for a tangent that is not there.
-at::Tensor efficient_zero_tensor(at::IntArrayRef size, std::optional<c10::ScalarType> dtype,
-                                 std::optional<c10::Layout>, std::optional<c10::Device>, std::optional<bool>) {
+at::Tensor efficient_zero_tensor(at::IntArrayRef size, std::optional<c10::ScalarType> dtype, std::optional<c10::Layout>,
+                                 std::optional<c10::Device>, std::optional<bool>) {
   struct NoMemory final : c10::Allocator {
     c10::DataPtr allocate(size_t) override { return {nullptr, nullptr, &no_deletion, c10::Device(c10::kMPS, 0)}; }
     c10::DeleterFnPtr raw_deleter() const override { return &no_deletion; }

@@ -1,9 +1,9 @@
 // at::native::mps::MetalShaderLibrary and MetalKernelFunction, torch's own classes, which torch.mps.compile_shader
 // hands to Python. The kernels that torch ships in its own library are not here.
-#import <Metal/Metal.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/mps/MPSStream.h>
 #include <ATen/native/mps/MetalShaderLibrary.h>
+#import <Metal/Metal.h>
 
 #include <cstdlib>
 #include <stdexcept>

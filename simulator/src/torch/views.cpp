@@ -29,7 +29,8 @@ namespace {
 
 c10::intrusive_ptr<c10::StorageImpl> empty_storage() {
   auto* allocator = at::mps::GetMPSAllocator();
-  return c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), 0, allocator->allocate(0), allocator,
+  return c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), 0, allocator->allocate(0),
+                                               allocator,
                                                /*resizable=*/true);
 }
 
