@@ -24,11 +24,17 @@ def install() -> None:
     torch._C._mps_isCapturing = lambda: False
     torch._C._mps_startCapture = _no_capture
     torch._C._mps_stopCapture = _no_capture
+    torch._C._mps_loadMetalllib = _no_compiled_library
+    torch._C._mps_loadMetallibFromPath = _no_compiled_library
     _teach_storages(_C)
 
 
 def _no_capture(*_: str) -> None:
     raise RuntimeError("Metal capture is not enabled: there is no Xcode to show one")
+
+
+def _no_compiled_library(_: object) -> None:
+    raise NotImplementedError("A compiled .metallib cannot run here: compile the shader's source")
 
 
 def _teach_storages(_C: Any) -> None:

@@ -32,6 +32,9 @@ constexpr double kHighWatermarkRatio = 1.7;
 constexpr double kLowWatermarkRatio = 1.4;
 constexpr double kWatermarkUpperBound = 2.0;
 
+// More freed memory than this is not kept: a machine that runs tests has less of it than a Mac.
+constexpr int64_t kMaxCached = int64_t{512} << 20;
+
 double ratio_from_environment(const char* name, double otherwise) {
   const char* value = std::getenv(name);
   return value ? std::strtod(value, nullptr) : otherwise;
@@ -242,6 +245,7 @@ void Allocator::free(void* buffer) {
     block->cached = true;
     block->shape.clear();
     self.cache_[block->size].push_back(buffer);
+    if (self.reserved_.current - self.in_use_.current > kMaxCached) self.release_cached();
   }
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/mps/MPSAllocatorInterface.h>
 #include <ATen/mps/MPSDevice.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -49,6 +50,11 @@ Events& events() {
   return *leaked;
 }
 
+// torch::mps::commit() and get_command_buffer() may be called from inside the queue's block, and from outside.
+void run_on_queue_or_here(at::mps::MPSStream* stream, const std::function<void()>& body) {
+  on_queue(stream) ? body() : run_on_queue(stream, body);
+}
+
 struct Hooks final : at::MPSHooksInterface {
   void init() const override {}
   bool hasMPS() const override { return at::mps::is_available(); }
@@ -72,12 +78,12 @@ struct Hooks final : at::MPSHooksInterface {
   void deviceSynchronize() const override { synchronize_all(); }
   void commitStream() const override {
     auto* stream = at::mps::getCurrentMPSStream();
-    run_on_queue(stream, [&] { stream->synchronize(at::mps::SyncType::COMMIT); });
+    run_on_queue_or_here(stream, [&] { stream->synchronize(at::mps::SyncType::COMMIT); });
   }
   void* getCommandBuffer() const override {
     auto* stream = at::mps::getCurrentMPSStream();
     void* buffer = nullptr;
-    run_on_queue(stream, [&] {
+    run_on_queue_or_here(stream, [&] {
       stream->endKernelCoalescing();  // the caller will open an encoder of its own
       buffer = stream->commandBuffer();
     });

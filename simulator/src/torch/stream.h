@@ -18,7 +18,11 @@ at::mps::MPSStream* next_stream();
 // Per thread, the default stream to begin with. Returns the one that was current.
 at::mps::MPSStream* exchange_current_stream(at::mps::MPSStream* stream);
 
-// Runs `body` on the stream's serial queue, at once when the caller is already there. Exceptions come through.
+// Whether the caller is inside a block of the stream's serial queue.
+bool on_queue(const at::mps::MPSStream* stream);
+
+// Runs `body` on the stream's serial queue; exceptions come through. A deadlock, reported as one, when the caller is
+// there already.
 void run_on_queue(at::mps::MPSStream* stream, const std::function<void()>& body);
 
 // True when nothing encoded on the stream is unfinished.

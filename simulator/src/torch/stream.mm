@@ -56,6 +56,9 @@ StreamTable& table() {
 
 thread_local c10::StreamId current_id = 0;
 
+// Under this key every stream's queue has its stream.
+const char kStreamKey = 0;
+
 StreamState& state_of(const at::mps::MPSStream* stream) { return table().states[stream->unwrap().id()]; }
 
 void mark_pending(const at::mps::MPSStream* stream) {
@@ -114,17 +117,15 @@ at::mps::MPSStream* exchange_current_stream(at::mps::MPSStream* stream) {
   return previous;
 }
 
+bool on_queue(const at::mps::MPSStream* stream) { return dispatch_get_specific(&kStreamKey) == stream; }
+
 void run_on_queue(at::mps::MPSStream* stream, const std::function<void()>& body) {
-  if (dispatch_get_specific(stream) == stream) {
-    body();
-  } else {
-    const auto* run = &body;
-    at::mps::dispatch_sync_with_rethrow(stream->queue(), ^{
-      @autoreleasepool {
-        (*run)();
-      }
-    });
-  }
+  const auto* run = &body;
+  at::mps::dispatch_sync_with_rethrow(stream->queue(), ^{
+    @autoreleasepool {
+      (*run)();
+    }
+  });
 }
 
 bool idle(at::mps::MPSStream* stream) {
@@ -157,7 +158,12 @@ void synchronize_all() {
   for (auto* stream : pending) synchronize(stream);
 }
 
-void synchronize_for_host() { synchronize_all(); }
+void synchronize_for_host() {
+  if (dispatch_get_specific(&kStreamKey)) {
+    fail_validation("an operator ran inside a block of an mps stream's queue, where it waits for that queue for ever");
+  }
+  synchronize_all();
+}
 
 void raise_faults(at::mps::MPSStream* stream) {
   run_on_queue(stream, [&] {
@@ -179,7 +185,7 @@ MPSStream::MPSStream(Stream stream) : _stream(stream) {
   id<MTLDevice> device = MPSDevice::getInstance()->device();
   _commandQueue = [device newCommandQueue];
   _serialQueue = dispatch_queue_create("metal gpu stream", nullptr);
-  dispatch_queue_set_specific(_serialQueue, this, this, nullptr);
+  dispatch_queue_set_specific(_serialQueue, &mps_simulator::kStreamKey, this, nullptr);
   _errorBuffer = [device newBufferWithLength:sizeof(c10::metal::ErrorMessages) options:MTLResourceStorageModeShared];
   std::memset([_errorBuffer contents], 0, sizeof(c10::metal::ErrorMessages));
 }
@@ -203,7 +209,7 @@ MPSCommandBuffer* MPSStream::commandBuffer() {
 id<MTLDevice> MPSStream::device() const { return [_commandQueue device]; }
 
 id<MTLComputeCommandEncoder> MPSStream::commandEncoder() {
-  if (dispatch_get_specific(this) != this) {  // asserted by torch 2.15
+  if (!mps_simulator::on_queue(this)) {  // asserted by torch 2.15
     mps_simulator::fail_validation(
         "MPSStream::commandEncoder() was called outside dispatch_sync(stream->queue(), ^{ ... })");
   }
