@@ -1,76 +1,17 @@
 """The one list of cases: what tests and benchmarks ask of ConvTranspose3d.
 
-A case is a call of `torch.nn.functional.conv_transpose3d`, by its shapes and arguments. `NETWORKS` holds every distinct
-call of 18 networks of the field (nnU-Net, MONAI's and others), at full size; `cut_down` makes one small enough to be
-compared with float64. `SWEEP` goes through the arguments one property at a time.
+`NETWORKS` holds every distinct call of 17 networks of the field (nnU-Net, MONAI's and others), at full size; `cut_down`
+makes one small enough to be compared with float64. `SWEEP` goes through the arguments one property at a time.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import math
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 
-Triple = tuple[int, int, int]
+from mps_conv_transpose3d._cases import Case, network_cases
 
 DTYPES = ("float32", "float16", "bfloat16")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One call: `input` is [N, C, D, H, W] or, unbatched, [C, D, H, W]; `weight` is [C, O / groups, kD, kH, kW]."""
-
-    name: str
-    input: tuple[int, ...]
-    weight: tuple[int, ...]
-    bias: bool = True
-    stride: Triple = (1, 1, 1)
-    padding: Triple = (0, 0, 0)
-    output_padding: Triple = (0, 0, 0)
-    dilation: Triple = (1, 1, 1)
-    groups: int = 1
-    calls: dict[str, int] = field(default_factory=dict, compare=False)  # network: how often it makes this call
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def kernel(self) -> tuple[int, ...]:
-        return self.weight[2:]
-
-    @property
-    def out_channels(self) -> int:
-        return self.weight[1] * self.groups
-
-    @cached_property
-    def output(self) -> tuple[int, ...]:
-        """Shape of the result."""
-        size = [
-            (i - 1) * s - 2 * p + d * (k - 1) + op + 1
-            for i, k, s, p, op, d in zip(
-                self.input[-3:], self.kernel, self.stride, self.padding, self.output_padding, self.dilation
-            )
-        ]
-        return (*self.input[:-4], self.out_channels, *size)
-
-    @property
-    def multiplications(self) -> int:
-        """How many products the forward pass sums; each gradient sums as many."""
-        return math.prod(self.input) * self.weight[1] * math.prod(self.kernel)
-
-    @property
-    def arguments(self) -> dict:
-        """Keyword arguments of conv_transpose3d other than the tensors."""
-        return {
-            "stride": self.stride,
-            "padding": self.padding,
-            "output_padding": self.output_padding,
-            "groups": self.groups,
-            "dilation": self.dilation,
-        }
 
 
 def cut_down(case: Case, multiplications: int = 16_000_000) -> Case:
@@ -90,22 +31,13 @@ def cut_down(case: Case, multiplications: int = 16_000_000) -> Case:
     return case
 
 
-def _networks() -> list[Case]:
-    entries = json.loads((Path(__file__).parent / "data" / "network_shapes.json").read_text())
-    cases = []
-    for entry in entries:
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-        cases.append(Case(name=values.pop("id"), **values))
-    return cases
-
-
 # More arithmetic than one dispatch is given (csrc/plan.cpp): it runs in slices.
 LONG = Case("long", (1, 64, 18, 18, 18), (64, 64, 3, 3, 3), padding=(1, 1, 1))
 
 # The layer that people try first.
 SEED = Case("seed", (1, 16, 32, 32, 32), (16, 32, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1))
 
-NETWORKS = _networks()
+NETWORKS = network_cases()
 
 SWEEP = [
     # Kernel and stride: equal, larger, smaller (then some outputs get the bias alone), one.

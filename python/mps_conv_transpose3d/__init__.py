@@ -13,6 +13,4 @@ from ._version import __version__
 __all__ = ["__version__", "disable", "enable", "enabled", "is_enabled", "unavailable_reason"]
 
 if os.environ.get("MPS_CONV_TRANSPOSE3D") != "0":
-    from ._switch import _enable_at_import
-
-    _enable_at_import()
+    enable()

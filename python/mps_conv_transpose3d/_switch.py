@@ -3,55 +3,90 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 
-from . import _bridge
+from . import _bridge, _composite
+
+# What computes ConvTranspose3d on `mps`: our kernels, plain PyTorch operations, or (None) PyTorch itself.
+Operators = Literal["kernels", "composite"]
 
 
 def enable() -> None:
-    """Have device ``mps`` compute ConvTranspose3d with our kernels.
+    """Have device ``mps`` compute ConvTranspose3d with our kernels, in float32, float16 and bfloat16.
 
-    Without Metal on this machine nothing happens. Raises RuntimeError if our operators cannot be loaded.
+    Where they cannot be loaded, plain PyTorch operations do it, right but slow, and a RuntimeWarning says at their
+    first use what to do about it. On a machine that cannot have an ``mps`` device nothing happens. Raises nothing.
     """
-    if _bridge.load() is None:
-        torch.ops.mps_conv_transpose3d.enable()
+    serve(_best())
 
 
 def disable() -> None:
-    """Give PyTorch's dispatcher back as it was."""
-    if is_enabled():
-        torch.ops.mps_conv_transpose3d.disable()
+    """Give PyTorch's dispatcher back as it was. It holds for all threads, as ``enable`` does."""
+    serve(None)
 
 
 def is_enabled() -> bool:
-    """Whether our kernels are in PyTorch's dispatcher."""
-    return unavailable_reason() is None and torch.ops.mps_conv_transpose3d.is_enabled()
+    """Whether it is this package that computes ConvTranspose3d on device ``mps``."""
+    return serving() is not None
 
 
 @contextlib.contextmanager
 def enabled(mode: bool = True) -> Iterator[None]:
     """Switch on (``mode=True``) or off for a while, then back to what it was. It holds for all threads."""
-    before = is_enabled()
-    (enable if mode else disable)()
+    before = serving()
+    serve(_best() if mode else None)
     try:
         yield
     finally:
-        (enable if before else disable)()
+        serve(before)
 
 
 def unavailable_reason() -> str | None:
-    """Why this machine cannot use our kernels; None where it can."""
-    try:
-        return _bridge.load()
-    except _bridge.BridgeError as error:
-        return str(error)
+    """Why this machine cannot use our kernels, and what to do; None where it can."""
+    return _bridge.load().error
 
 
-def _enable_at_import() -> None:
-    try:
-        enable()
-    except Exception as error:
-        warnings.warn(f"mps_conv_transpose3d cannot be used: {error}", RuntimeWarning, stacklevel=4)
+def serving() -> Operators | None:
+    """What computes ConvTranspose3d on ``mps`` now; None: PyTorch itself, as if this package were not there."""
+    bridge = _bridge.load()
+    if bridge.error is None and torch.ops.mps_conv_transpose3d.is_enabled():
+        return "kernels"
+    return "composite" if _composite.is_enabled() else None
+
+
+def serve(operators: Operators | None) -> None:
+    """Have these compute it, and no others. Raises RuntimeError if the kernels are asked for and cannot be loaded."""
+    bridge = _bridge.load()
+    before = serving()
+    if operators == before:
+        return
+    if operators == "kernels" and bridge.error is not None:
+        raise RuntimeError(f"mps_conv_transpose3d: {bridge.error}")
+    if before == "kernels":
+        torch.ops.mps_conv_transpose3d.disable()
+    elif before == "composite":
+        _composite.disable()
+    if operators == "kernels":
+        torch.ops.mps_conv_transpose3d.enable()
+    elif operators == "composite":
+        _composite.enable(_warning(bridge.error))
+
+
+def _best() -> Operators | None:
+    bridge = _bridge.load()
+    if bridge.error is None:
+        return "kernels"
+    return "composite" if bridge.may_have_mps else None
+
+
+def _warning(error: str | None) -> str | None:
+    """None where the composite was asked for although the kernels are there."""
+    if error is None:
+        return None
+    return (
+        "mps_conv_transpose3d computes ConvTranspose3d with plain PyTorch operations, right but slow, for want of its "
+        f"kernels: {error}. More from: python -m mps_conv_transpose3d doctor"
+    )
