@@ -1,0 +1,93 @@
+"""An Objective-C++ extension on torch's own MPSStream, built with the toolchain file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+
+SOURCE = Path(__file__).parent / "device_extension"
+
+
+@pytest.fixture(scope="module")
+def ops(tmp_path_factory):
+    build = tmp_path_factory.mktemp("device_extension")
+    toolchain = subprocess.run(
+        [sys.executable, "-m", "mps_simulator", "toolchain"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    cmake = shutil.which("cmake", path=path) or "cmake"
+    for command in (
+        [cmake, "-S", SOURCE, "-B", build, "-G", "Ninja", f"-DCMAKE_TOOLCHAIN_FILE={toolchain}"]
+        + [f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"],
+        [cmake, "--build", build],
+    ):
+        result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": path})
+        assert result.returncode == 0, result.stdout + result.stderr
+    torch.ops.load_library(build / "libdevice_extension.so")
+    return torch.ops.device_extension
+
+
+@pytest.mark.parametrize("name", ["twice", "twice_as_in_the_tutorial"])
+def test_kernels_see_what_operators_wrote_and_the_other_way_round(ops, name):
+    x = torch.arange(100.0, device="mps")
+    twice = getattr(ops, name)
+    twice(x)
+    twice(x[50:])
+    x += 1
+    twice(x)
+    expected = torch.arange(100.0) * 2
+    expected[50:] *= 2
+    assert torch.equal(x.cpu(), (expected + 1) * 2)
+
+
+def test_both_ways_of_encoding_follow_one_another(ops):
+    x = torch.ones(10, device="mps")
+    for _ in range(5):
+        ops.twice(x)
+        ops.twice_as_in_the_tutorial(x)
+    assert x.tolist() == [1024.0] * 10
+
+
+def test_a_stream_of_its_own(ops):
+    x = torch.ones(10, device="mps")
+    stream = torch.Stream(device="mps")
+    with stream:
+        ops.twice(x)
+    assert x.tolist() == [2.0] * 10
+
+
+def test_blits_follow_kernels(ops):
+    x, y = torch.ones(10, device="mps"), torch.empty(10, device="mps")
+    ops.twice(x)
+    ops.blit(x, y)
+    ops.twice(y)
+    assert y.tolist() == [4.0] * 10 and x.tolist() == [2.0] * 10
+
+
+def test_completion_handlers_run(ops):
+    before = ops.completions()
+    ops.count_completion()
+    torch.mps.synchronize()
+    assert ops.completions() == before + 1
+
+
+def test_an_exception_comes_out_of_the_queue(ops):
+    with pytest.raises(IndexError, match="thrown inside"):
+        ops.throw_inside_the_queue()
+
+
+def test_what_ends_the_process_on_a_mac_raises(ops):
+    with pytest.raises(RuntimeError, match="outside dispatch_sync"):
+        ops.encoder_outside_the_queue()
+    x = torch.ones(10, device="mps")
+    with pytest.raises(RuntimeError, match="waits for that queue for ever"):
+        ops.operator_inside_the_queue(x)
+    ops.twice(x)
+    assert x.tolist() == [2.0] * 10
