@@ -87,13 +87,12 @@ void release_byref(Byref* variable) {
 @end
 
 // The `isa` that the compiler writes into a block is the address of one of these symbols: they are the classes.
-__asm__(
-    ".globl _NSConcreteStackBlock\n"
-    ".set _NSConcreteStackBlock, _OBJC_CLASS_MPSSimulatorStackBlock\n"
-    ".globl _NSConcreteMallocBlock\n"
-    ".set _NSConcreteMallocBlock, _OBJC_CLASS_MPSSimulatorHeapBlock\n"
-    ".globl _NSConcreteGlobalBlock\n"
-    ".set _NSConcreteGlobalBlock, _OBJC_CLASS_MPSSimulatorGlobalBlock\n");
+__asm__(".globl _NSConcreteStackBlock\n"
+        ".set _NSConcreteStackBlock, _OBJC_CLASS_MPSSimulatorStackBlock\n"
+        ".globl _NSConcreteMallocBlock\n"
+        ".set _NSConcreteMallocBlock, _OBJC_CLASS_MPSSimulatorHeapBlock\n"
+        ".globl _NSConcreteGlobalBlock\n"
+        ".set _NSConcreteGlobalBlock, _OBJC_CLASS_MPSSimulatorGlobalBlock\n");
 extern "C" void* _NSConcreteMallocBlock[];
 
 @implementation NSBlock
@@ -179,7 +178,7 @@ void _Block_object_assign(void* destination, const void* object, const int flags
   const void*& field = *static_cast<const void**>(destination);
   switch (flags & ~kFieldIsWeak) {
     case kFieldIsObject:
-      field = [(id)const_cast<void*>(object) retain];
+      field = [(id) const_cast<void*>(object) retain];
       break;
     case kFieldIsBlock:
       field = _Block_copy(object);
@@ -195,7 +194,7 @@ void _Block_object_assign(void* destination, const void* object, const int flags
 void _Block_object_dispose(const void* object, const int flags) {
   switch (flags & ~kFieldIsWeak) {
     case kFieldIsObject:
-      [(id)const_cast<void*>(object) release];
+      [(id) const_cast<void*>(object) release];
       break;
     case kFieldIsBlock:
       _Block_release(object);

@@ -1,7 +1,7 @@
 // Grand Central Dispatch on threads and condition variables.
 //
-// A serial queue is a row of tickets: whoever holds the one being served runs, in the caller's thread for dispatch_sync,
-// in a thread of the queue for dispatch_async.
+// A serial queue is a row of tickets: whoever holds the one being served runs, in the caller's thread for
+// dispatch_sync, in a thread of the queue for dispatch_async.
 #import <Foundation/Foundation.h>
 
 #include <chrono>
@@ -257,7 +257,8 @@ dispatch_queue_t dispatch_get_global_queue(intptr_t, uintptr_t) {
 
 const char* dispatch_queue_get_label(dispatch_queue_t queue) { return state_of(queue).label.c_str(); }
 
-void dispatch_queue_set_specific(dispatch_queue_t queue, const void* key, void* context, dispatch_function_t destructor) {
+void dispatch_queue_set_specific(dispatch_queue_t queue, const void* key, void* context,
+                                 dispatch_function_t destructor) {
   if (destructor) fail_validation("dispatch_queue_set_specific with a destructor is not simulated");
   QueueState& state = state_of(queue);
   std::lock_guard<std::mutex> lock(state.mutex);

@@ -44,9 +44,7 @@ void run_in_order(std::shared_ptr<QueueOrder> order) {
   GSRegisterCurrentThread();
   std::unique_lock<std::mutex> lock(order->mutex);
   for (;;) {
-    order->changed.wait(lock, [&] {
-      return !order->places.empty() ? order->places.front().committed : order->closed;
-    });
+    order->changed.wait(lock, [&] { return !order->places.empty() ? order->places.front().committed : order->closed; });
     if (order->places.empty()) break;
     SimulatedCommandBuffer* buffer = order->places.front().buffer;
     order->places.pop_front();

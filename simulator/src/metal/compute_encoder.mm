@@ -69,8 +69,8 @@ using namespace mps_simulator;
 - (void)check:(const char*)call index:(NSUInteger)index {
   [self checkOpen:call];
   if (index >= msl::kMaxBuffers) {
-    [self fail:std::string(call) + ": index " + std::to_string(index) + " must be <= " +
-               std::to_string(msl::kMaxBuffers - 1)];
+    [self fail:std::string(call) + ": index " + std::to_string(index) +
+               " must be <= " + std::to_string(msl::kMaxBuffers - 1)];
   }
 }
 
@@ -102,8 +102,8 @@ using namespace mps_simulator;
 - (void)setBuffer:(id<MTLBuffer>)buffer offset:(NSUInteger)offset atIndex:(NSUInteger)index {
   [self check:"setBuffer" index:index];
   if (buffer) [self check:"setBuffer" offset:offset length:buffer.length];
-  _bindings->buffers[index] = buffer ? msl::BufferBinding{[self use:buffer], buffer.length, offset}
-                                     : msl::BufferBinding{};
+  _bindings->buffers[index] =
+      buffer ? msl::BufferBinding{[self use:buffer], buffer.length, offset} : msl::BufferBinding{};
   _bindings->bytes[index] = nullptr;
 }
 
@@ -128,8 +128,8 @@ using namespace mps_simulator;
                std::to_string(kThreadgroupMemoryAlignment)];
   }
   if (length > msl::kMaxThreadgroupMemory) {
-    [self fail:"setThreadgroupMemoryLength: length " + std::to_string(length) + " must be <= " +
-               std::to_string(msl::kMaxThreadgroupMemory)];
+    [self fail:"setThreadgroupMemoryLength: length " + std::to_string(length) +
+               " must be <= " + std::to_string(msl::kMaxThreadgroupMemory)];
   }
   _bindings->threadgroup_memory[index] = length;
 }
@@ -185,7 +185,9 @@ using namespace mps_simulator;
   dispatch.buffers = _bindings->buffers;
   dispatch.threadgroup_memory = _bindings->threadgroup_memory;
   NSString* label = [_bindings->pipeline label] ?: _label;
-  DispatchRecord record{pipeline->name(), mps_simulator::to_string(label), {grid.width, grid.height, grid.depth},
+  DispatchRecord record{pipeline->name(),
+                        mps_simulator::to_string(label),
+                        {grid.width, grid.height, grid.depth},
                         {size.width, size.height, size.depth}};
   [self append:[pipeline, dispatch, record = std::move(record), bytes = _bindings->bytes] {
     pipeline->run(dispatch);

@@ -54,9 +54,7 @@ void check_buffer_length(NSUInteger length) {
 
 id<MTLDevice> MTLCreateSystemDefaultDevice(void) { return [simulated_device() retain]; }
 
-NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) {
-  return [[NSArray alloc] initWithObjects:simulated_device(), nil];
-}
+NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) { return [[NSArray alloc] initWithObjects:simulated_device(), nil]; }
 
 @implementation SimulatedDevice
 
@@ -159,9 +157,7 @@ NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) {
   return [[SimulatedBuffer alloc] initWithLength:length options:options heap:nil];
 }
 
-- (id<MTLBuffer>)newBufferWithBytes:(const void*)pointer
-                             length:(NSUInteger)length
-                            options:(MTLResourceOptions)options {
+- (id<MTLBuffer>)newBufferWithBytes:(const void*)pointer length:(NSUInteger)length options:(MTLResourceOptions)options {
   if (!pointer) fail_validation("newBufferWithBytes: the pointer is null");
   id<MTLBuffer> buffer = [self newBufferWithLength:length options:options];
   if (buffer) std::memcpy(host_memory(buffer), pointer, length);
@@ -209,11 +205,11 @@ NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) {
   return new_pipeline(function, nil, error);
 }
 
-- (id<MTLComputePipelineState>)
-    newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor*)descriptor
-                                  options:(MTLPipelineOption)options
-                               reflection:(MTLAutoreleasedComputePipelineReflection*)reflection
-                                    error:(NSError**)error {
+- (id<MTLComputePipelineState>)newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor*)descriptor
+                                                             options:(MTLPipelineOption)options
+                                                          reflection:
+                                                              (MTLAutoreleasedComputePipelineReflection*)reflection
+                                                               error:(NSError**)error {
   if (!descriptor) fail_validation("newComputePipelineStateWithDescriptor: descriptor is nil");
   if (reflection) *reflection = nil;
   return new_pipeline(descriptor.computeFunction, descriptor, error);

@@ -28,7 +28,9 @@ using namespace mps_simulator;
 }
 
 - (void)fail:(const std::string&)message {
+  // An exception passes pools undrained, so this encoder may live on in one: it must not block its buffer for ever.
   _failed = YES;
+  [_buffer encoderEnded:self];
   fail_validation(_label ? message + " (encoder \"" + to_string(_label) + "\")" : message);
 }
 

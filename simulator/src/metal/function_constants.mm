@@ -19,10 +19,10 @@ struct Scalar {
 };
 
 constexpr Scalar kScalars[] = {
-    {MTLDataTypeFloat, "float", 4},   {MTLDataTypeHalf, "half", 2},     {MTLDataTypeBFloat, "bfloat", 2},
-    {MTLDataTypeInt, "int", 4},       {MTLDataTypeUInt, "uint", 4},     {MTLDataTypeShort, "short", 2},
-    {MTLDataTypeUShort, "ushort", 2}, {MTLDataTypeChar, "char", 1},     {MTLDataTypeUChar, "uchar", 1},
-    {MTLDataTypeBool, "bool", 1},     {MTLDataTypeLong, "long", 8},     {MTLDataTypeULong, "ulong", 8},
+    {MTLDataTypeFloat, "float", 4},   {MTLDataTypeHalf, "half", 2}, {MTLDataTypeBFloat, "bfloat", 2},
+    {MTLDataTypeInt, "int", 4},       {MTLDataTypeUInt, "uint", 4}, {MTLDataTypeShort, "short", 2},
+    {MTLDataTypeUShort, "ushort", 2}, {MTLDataTypeChar, "char", 1}, {MTLDataTypeUChar, "uchar", 1},
+    {MTLDataTypeBool, "bool", 1},     {MTLDataTypeLong, "long", 8}, {MTLDataTypeULong, "ulong", 8},
 };
 
 struct Type {
@@ -35,7 +35,8 @@ Type describe(MTLDataType type) {
     if (type < scalar.type || type > scalar.type + 3) continue;
     const size_t elements = type - scalar.type + 1;
     // A vector of 3 takes the room of 4.
-    return {scalar.name + (elements == 1 ? "" : std::to_string(elements)), scalar.size * (elements == 3 ? 4 : elements)};
+    return {scalar.name + (elements == 1 ? "" : std::to_string(elements)),
+            scalar.size * (elements == 3 ? 4 : elements)};
   }
   fail_validation("MTLDataType " + std::to_string(type) + " is not one of a function constant");
 }

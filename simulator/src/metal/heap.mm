@@ -16,9 +16,7 @@ struct HeapDescriptor {
 
 constexpr MTLResourceOptions kCacheMask = 0xf, kStorageMask = 0xf0, kHazardMask = 0x300;
 
-NSUInteger field(MTLResourceOptions options, MTLResourceOptions mask) {
-  return (options & mask) / (mask & -mask);
-}
+NSUInteger field(MTLResourceOptions options, MTLResourceOptions mask) { return (options & mask) / (mask & -mask); }
 
 MTLResourceOptions with_field(MTLResourceOptions options, MTLResourceOptions mask, NSUInteger value) {
   return (options & ~mask) | value * (mask & -mask);

@@ -17,27 +17,27 @@ State& state_of(id object) {
 }  // namespace mps_simulator
 
 // Inside an @implementation: gives each instance a State, copied by -copy.
-#define MPS_SIMULATOR_STATE(State)                                             \
-  +(instancetype)allocWithZone : (NSZone*)zone {                               \
-    id object = NSAllocateObject(self, sizeof(State), zone);                   \
-    new (object_getIndexedIvars(object)) State();                              \
-    return object;                                                             \
-  }                                                                            \
-  -(id)copyWithZone : (NSZone*)zone {                                          \
-    id copy = [[[self class] allocWithZone:zone] init];                        \
+#define MPS_SIMULATOR_STATE(State)                                               \
+  +(instancetype)allocWithZone : (NSZone*)zone {                                 \
+    id object = NSAllocateObject(self, sizeof(State), zone);                     \
+    new (object_getIndexedIvars(object)) State();                                \
+    return object;                                                               \
+  }                                                                              \
+  -(id)copyWithZone : (NSZone*)zone {                                            \
+    id copy = [[[self class] allocWithZone:zone] init];                          \
     mps_simulator::state_of<State>(copy) = mps_simulator::state_of<State>(self); \
-    return copy;                                                               \
-  }                                                                            \
-  -(void)dealloc {                                                             \
-    std::destroy_at(&mps_simulator::state_of<State>(self));                             \
-    [super dealloc];                                                           \
+    return copy;                                                                 \
+  }                                                                              \
+  -(void)dealloc {                                                               \
+    std::destroy_at(&mps_simulator::state_of<State>(self));                      \
+    [super dealloc];                                                             \
   }
 
 // A property whose value is a member of the State.
-#define MPS_SIMULATOR_PROPERTY(State, Type, name, Setter)                      \
-  -(Type)name {                                                                \
-    return mps_simulator::state_of<State>(self).name;                          \
-  }                                                                            \
-  -(void)set##Setter : (Type)value {                                           \
-    mps_simulator::state_of<State>(self).name = value;                         \
+#define MPS_SIMULATOR_PROPERTY(State, Type, name, Setter) \
+  -(Type)name {                                           \
+    return mps_simulator::state_of<State>(self).name;     \
+  }                                                       \
+  -(void)set##Setter : (Type)value {                      \
+    mps_simulator::state_of<State>(self).name = value;    \
   }

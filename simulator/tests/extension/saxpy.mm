@@ -19,15 +19,15 @@ kernel void saxpy(device const float* x [[buffer(0)]], device const float* y [[b
 }
 )";
 
-id<MTLBuffer> buffer_of(const at::Tensor& tensor) {
-  return __builtin_bit_cast(id<MTLBuffer>, tensor.storage().data());
-}
+id<MTLBuffer> buffer_of(const at::Tensor& tensor) { return __builtin_bit_cast(id<MTLBuffer>, tensor.storage().data()); }
 
 id<MTLComputePipelineState> make_pipeline() {
   @autoreleasepool {
     id<MTLDevice> device = MTLCreateSystemDefaultDevice();
     NSError* error = nil;
-    id<MTLLibrary> library = [device newLibraryWithSource:[NSString stringWithUTF8String:kSource] options:nil error:&error];
+    id<MTLLibrary> library = [device newLibraryWithSource:[NSString stringWithUTF8String:kSource]
+                                                  options:nil
+                                                    error:&error];
     TORCH_CHECK(library, error.localizedDescription.UTF8String);
     id<MTLFunction> function = [library newFunctionWithName:@"saxpy"];
     id<MTLComputePipelineState> pipeline = [device newComputePipelineStateWithFunction:function error:&error];

@@ -14,14 +14,15 @@ inline std::map<std::string, void (*)()>& cases() {
   return all;
 }
 
-#define CASE(name)                                          \
-  static void name();                                       \
+#define CASE(name)                                                      \
+  static void name();                                                   \
   static const bool name##_added = cases().emplace(#name, name).second; \
   static void name()
 
-#define CHECK(...)                                                                                   \
-  do {                                                                                               \
-    if (!(__VA_ARGS__)) throw std::logic_error(std::string(__FILE__ ":") + std::to_string(__LINE__) + ": " #__VA_ARGS__); \
+#define CHECK(...)                                                                                      \
+  do {                                                                                                  \
+    if (!(__VA_ARGS__))                                                                                 \
+      throw std::logic_error(std::string(__FILE__ ":") + std::to_string(__LINE__) + ": " #__VA_ARGS__); \
   } while (false)
 
 // What a Mac's validation layer aborts on raises here, in words that contain `text`.

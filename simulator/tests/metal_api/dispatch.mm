@@ -48,7 +48,7 @@ CASE(waiting_for_oneself_is_refused) {
                   });
                 }));
   CHECK_REFUSED("main queue", dispatch_sync(dispatch_get_main_queue(), ^{
-                }));
+                                            }));
 }
 
 CASE(a_queue_is_known_from_inside) {

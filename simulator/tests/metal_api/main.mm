@@ -55,8 +55,7 @@ id<MTLComputePipelineState> pipeline(const char* kernel) {
 
 id<MTLBuffer> floats(NSUInteger count, float value) {
   std::vector<float> values(count, value);
-  return [[device() newBufferWithBytes:values.data()
-                                length:count * sizeof(float)
+  return [[device() newBufferWithBytes:values.data() length:count * sizeof(float)
                                options:MTLResourceStorageModeShared] autorelease];
 }
 
@@ -66,7 +65,8 @@ void encode_increment(id<MTLCommandBuffer> commands, id<MTLBuffer> buffer) {
   id<MTLComputeCommandEncoder> encoder = [commands computeCommandEncoder];
   [encoder setComputePipelineState:pipeline("increment")];
   [encoder setBuffer:buffer offset:0 atIndex:0];
-  [encoder dispatchThreads:MTLSizeMake(buffer.length / sizeof(float), 1, 1) threadsPerThreadgroup:MTLSizeMake(32, 1, 1)];
+  [encoder dispatchThreads:MTLSizeMake(buffer.length / sizeof(float), 1, 1)
+      threadsPerThreadgroup:MTLSizeMake(32, 1, 1)];
   [encoder endEncoding];
 }
 

@@ -42,7 +42,8 @@ CASE(a_refused_source_is_an_error_with_its_line) {
 
 CASE(compiled_libraries_are_refused) {
   NSError* error = nil;
-  dispatch_data_t data = dispatch_data_create("MTLB", 4, dispatch_get_main_queue(), ^{
+  dispatch_data_t data = dispatch_data_create("MTLB", 4, dispatch_get_main_queue(),
+                                              ^{
                                               });
   CHECK([device() newLibraryWithData:data error:&error] == nil);
   CHECK(contains(error.localizedDescription, "not simulated"));
@@ -55,9 +56,10 @@ CASE(preprocessor_macros_reach_the_source) {
   options.fastMathEnabled = NO;
   CHECK(options.mathMode == MTLMathModeSafe);
   NSError* error = nil;
-  id<MTLLibrary> made = [device() newLibraryWithSource:@"kernel void NAME(device int* x [[buffer(0)]]) { x[0] = VALUE; }"
-                                               options:options
-                                                 error:&error];
+  id<MTLLibrary> made =
+      [device() newLibraryWithSource:@"kernel void NAME(device int* x [[buffer(0)]]) { x[0] = VALUE; }"
+                             options:options
+                               error:&error];
   CHECK(made);
   CHECK([made.functionNames isEqual:@[ @"from_macro" ]]);
 }
@@ -129,7 +131,7 @@ CASE(threadgroup_memory_comes_from_the_host) {
   [encoder setComputePipelineState:pipeline("reverse")];
   [encoder setBuffer:buffer offset:0 atIndex:0];
   CHECK_REFUSED("threadgroup memory", [encoder dispatchThreads:MTLSizeMake(32, 1, 1)
-                                         threadsPerThreadgroup:MTLSizeMake(32, 1, 1)]);
+                                          threadsPerThreadgroup:MTLSizeMake(32, 1, 1)]);
   [encoder setThreadgroupMemoryLength:128 atIndex:0];
   [encoder dispatchThreads:MTLSizeMake(32, 1, 1) threadsPerThreadgroup:MTLSizeMake(32, 1, 1)];
   [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];

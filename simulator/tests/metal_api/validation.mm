@@ -35,6 +35,21 @@ CASE(a_forgotten_encoder_is_refused) {
   CHECK_REFUSED("released without endEncoding", @autoreleasepool { Encoder forgotten; });
 }
 
+CASE(a_refused_encoder_does_not_block_its_buffer) {
+  id<MTLCommandBuffer> buffer = commands();
+  CHECK_REFUSED("no pipeline", {
+    @autoreleasepool {
+      const MTLSize one = MTLSizeMake(1, 1, 1);
+      [[buffer computeCommandEncoder] dispatchThreads:one threadsPerThreadgroup:one];
+    }
+  });
+  id<MTLBuffer> x = floats(4, 1);
+  encode_increment(buffer, x);
+  [buffer commit];
+  [buffer waitUntilCompleted];
+  CHECK(first(x) == 2);
+}
+
 CASE(a_buffer_is_committed_once) {
   id<MTLCommandBuffer> buffer = commands();
   CHECK_REFUSED("not committed", [buffer waitUntilCompleted]);
@@ -43,10 +58,10 @@ CASE(a_buffer_is_committed_once) {
   CHECK_REFUSED("was committed", [buffer commit]);
   CHECK_REFUSED("was committed", [buffer computeCommandEncoder]);
   CHECK_REFUSED("enqueued or committed", [buffer enqueue]);
-  CHECK_REFUSED("after commit", [buffer addCompletedHandler:^(id<MTLCommandBuffer>) {
-                }]);
-  CHECK_REFUSED("after commit", [buffer addScheduledHandler:^(id<MTLCommandBuffer>) {
-                }]);
+  CHECK_REFUSED("after commit", [buffer addCompletedHandler:^(id<MTLCommandBuffer>){
+                                }]);
+  CHECK_REFUSED("after commit", [buffer addScheduledHandler:^(id<MTLCommandBuffer>){
+                                }]);
   [buffer waitUntilCompleted];
 }
 
@@ -80,15 +95,15 @@ CASE(dispatches_have_limits) {
   id<MTLBuffer> buffer = floats(4, 0);
   CHECK_REFUSED("no pipeline", [encoder dispatchThreads:open.one threadsPerThreadgroup:open.one]);
   [encoder setComputePipelineState:pipeline("increment")];
-  CHECK_REFUSED("missing buffer binding at index 0 for x",
-                [encoder dispatchThreads:open.one threadsPerThreadgroup:open.one]);
+  CHECK_REFUSED("missing buffer binding at index 0 for x", [encoder dispatchThreads:open.one
+                                                               threadsPerThreadgroup:open.one]);
   [encoder setBuffer:buffer offset:0 atIndex:0];
   [encoder setBuffer:nil offset:0 atIndex:0];
   CHECK_REFUSED("missing buffer binding", [encoder dispatchThreads:open.one threadsPerThreadgroup:open.one]);
   [encoder setBuffer:buffer offset:0 atIndex:0];
   CHECK_REFUSED("must not have a zero", [encoder dispatchThreads:MTLSizeMake(0, 1, 1) threadsPerThreadgroup:open.one]);
-  CHECK_REFUSED("must not have a zero",
-                [encoder dispatchThreadgroups:open.one threadsPerThreadgroup:MTLSizeMake(1, 0, 1)]);
+  CHECK_REFUSED("must not have a zero", [encoder dispatchThreadgroups:open.one
+                                                threadsPerThreadgroup:MTLSizeMake(1, 0, 1)]);
   CHECK_REFUSED("1024 threads", [encoder dispatchThreads:open.one threadsPerThreadgroup:MTLSizeMake(1025, 1, 1)]);
   CHECK_REFUSED("1024 threads", [encoder dispatchThreadgroups:open.one threadsPerThreadgroup:MTLSizeMake(32, 32, 2)]);
   CHECK_REFUSED("32 bits", [encoder dispatchThreads:MTLSizeMake(1ul << 32, 1, 1) threadsPerThreadgroup:open.one]);

@@ -21,10 +21,12 @@
 #ifdef __OBJC__
 #include <objc/objc.h>
 @class NSObject;
+// clang-format off
 #define DISPATCH_DECLARE(name)  \
   @protocol OS_##name           \
   @end                          \
   typedef NSObject<OS_##name>* name##_t
+// clang-format on
 #else
 #define DISPATCH_DECLARE(name) typedef struct name##_s* name##_t
 #endif
