@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 import torch
-
-SOURCE = Path(__file__).parent / "device_extension"
+from cmake_project import build
 
 
 @pytest.fixture(scope="module")
 def ops(tmp_path_factory):
-    build = tmp_path_factory.mktemp("device_extension")
-    toolchain = subprocess.run(
-        [sys.executable, "-m", "mps_simulator", "toolchain"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
-    cmake = shutil.which("cmake", path=path) or "cmake"
-    for command in (
-        [cmake, "-S", SOURCE, "-B", build, "-G", "Ninja", f"-DCMAKE_TOOLCHAIN_FILE={toolchain}"]
-        + [f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"],
-        [cmake, "--build", build],
-    ):
-        result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": path})
-        assert result.returncode == 0, result.stdout + result.stderr
-    torch.ops.load_library(build / "libdevice_extension.so")
+    directory = build(Path(__file__).parent / "device_extension", tmp_path_factory.mktemp("device_extension"))
+    torch.ops.load_library(directory / "libdevice_extension.so")
     return torch.ops.device_extension
 
 
