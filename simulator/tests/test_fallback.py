@@ -121,7 +121,10 @@ def test_conj_and_neg_bits():
         lambda t: t.conj().cumsum(0),
     ):
         assert torch.equal(f(z).cpu(), f(reference))
-    assert z.conj()[1:].is_conj()
+    # A view operator that is handed the bits as they are, and hands them on.
+    for f in (lambda t: t.conj().unfold(0, 2, 1), lambda t: t.conj().imag.unfold(0, 2, 1)):
+        assert f(z).is_conj() == f(reference).is_conj() and f(z).is_neg() == f(reference).is_neg()
+        assert torch.equal(f(z).cpu(), f(reference))
 
 
 def test_wrapped_numbers_do_not_promote():
@@ -270,6 +273,8 @@ def test_inference_mode():
         x = arange(4)
         y = torch.softmax(x, 0)[1:].relu_()
         assert y.is_inference() and x[1:].is_inference()
+        assert torch.ops.aten.relu_.default(y) is y
+        y = torch.softmax(x, 0)[1:].relu_()
         assert torch.equal(y.cpu(), torch.softmax(x.cpu(), 0)[1:])
     z = arange(4)
     with torch.inference_mode():

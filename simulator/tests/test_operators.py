@@ -58,7 +58,6 @@ NAMES = [
     "nonzero",
     "pad(nn.functional)",
     "roll",
-    "scaled_dot_product_attention(nn.functional)",
     "scatter_add",
     "softmax",
     "sort",
@@ -84,8 +83,7 @@ OPERATORS = [op for op in op_db if name_of(op) in NAMES and op.variant_test_name
 
 def samples(op):
     inputs = op.sample_inputs("cpu", torch.float32, requires_grad=op.supports_autograd)
-    # The devices draw different random numbers.
-    return list(itertools.islice((i for i in inputs if not i.kwargs.get("dropout_p")), 8))
+    return list(itertools.islice(inputs, 8))
 
 
 def on_mps(tree):
@@ -186,6 +184,14 @@ x = torch.arange(16.0).reshape(1, 1, 2, 2, 4)
 for _ in range(2):
     y = torch.nn.functional.adaptive_avg_pool3d(x.to("mps"), 2)
 assert y.is_mps and torch.equal(y.cpu(), torch.nn.functional.adaptive_avg_pool3d(x, 2))
+
+@torch.library.custom_op("mps_simulator_test::shifted", mutates_args=(), device_types="cpu")
+def shifted(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    assert x.is_cpu
+    return x + torch.ones(3, device=device)
+
+y = shifted(torch.zeros(3, device="mps"), torch.device("mps"))
+assert y.is_mps and y.tolist() == [1, 1, 1]
 """,
         PYTORCH_ENABLE_MPS_FALLBACK="1",
     )
