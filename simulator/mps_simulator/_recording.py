@@ -17,7 +17,7 @@ class Dispatch:
     label: str
 
 
-class Recording(list):
+class Recording(list[Dispatch]):
     """The dispatches, a list of :class:`Dispatch`; ``operators`` names what ran on the CPU ("aten::add.out")."""
 
     def __init__(self) -> None:

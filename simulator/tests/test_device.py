@@ -158,7 +158,7 @@ def test_complex128_raises():
 
 
 def test_more_than_16_dimensions_raise():
-    with pytest.raises(RuntimeError, match="MPS supports tensors with dimensions <= 16, but got 17."):
+    with pytest.raises(RuntimeError, match="MPS supports tensors with dimensions <= 16, but got 17"):
         torch.empty([1] * 17, device="mps")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -173,3 +175,30 @@ def test_memory_is_recycled():
     address = x.data_ptr()
     del x
     assert torch.empty(12345, device="mps").data_ptr() == address
+
+
+def run(program: str) -> subprocess.CompletedProcess:
+    prelude = f"import os, torch\nlibrary = torch.mps.compile_shader({SPIN!r})\nx = torch.zeros(8, device='mps')\n"
+    return subprocess.run([sys.executable, "-c", prelude + program], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("end", ["", "os._exit(0)"])
+def test_a_process_may_end_while_the_device_works(end):
+    event = "torch.mps.Event().record()\n"  # commits
+    result = run(f"library.slow_add(x, {10 * ROUNDS})\n{event}library.slow_add(x, {ROUNDS})\n{end}")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_forked_child_has_a_device_although_its_parent_works():
+    result = run(f"""
+library.slow_add(x, {10 * ROUNDS})
+torch.mps.Event().record()
+library.slow_add(x, {ROUNDS})
+child = os.fork()
+if child == 0:
+    y = torch.zeros(4, device="mps")
+    library.slow_add(y, 10)
+    os._exit(0 if (y + 1).tolist() == [2.0] * 4 else 3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), x.tolist())
+""")
+    assert result.stdout == f"0 {[2.0] * 8}\n", result.stdout + result.stderr

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import mps_simulator
 import pytest
 import torch
+
+import mps_simulator
 
 SOURCE = """
 #include <metal_stdlib>
