@@ -3,6 +3,7 @@
 #include "torch/stream.h"
 
 #import <Metal/Metal.h>
+#include <ATen/mps/MPSAllocatorInterface.h>
 #include <c10/metal/error.h>
 #include <pthread.h>
 
@@ -233,7 +234,9 @@ void MPSStream::synchronize(SyncType syncType) {
   endKernelCoalescing();
   switch (syncType) {
     case SyncType::NONE:
+      break;
     case SyncType::COMMIT_ADAPTIVE:
+      if (getIMPSAllocator()->getLowWatermarkValue() <= 1) commit();
       break;
     case SyncType::COMMIT:
       commit();
