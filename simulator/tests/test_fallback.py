@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
+import torch
 from torch.nn import functional as F
 
 import mps_simulator
-import torch
 
 
 def arange(*shape: int) -> torch.Tensor:
@@ -53,7 +53,8 @@ def test_views_that_an_operator_makes_share_storage():
     x = arange(4, 6)
     pieces = [
         *x.chunk(2, 1), *x.split(2), *x.unbind(), x.unfold(1, 3, 1), x.diagonal(), x.expand(2, 4, 6), x.T, x.squeeze(),
-        x.view(torch.int32), x.narrow(0, 1, 2), x.detach(), x.as_strided((2,), (3,), 1), x.real, torch.view_as_complex(x.view(4, 3, 2)),
+        x.view(torch.int32), x.narrow(0, 1, 2), x.detach(), x.as_strided((2,), (3,), 1), x.real,
+        torch.view_as_complex(x.view(4, 3, 2)),
     ]  # fmt: skip
     for piece in pieces:
         assert piece.is_mps and piece.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
@@ -178,7 +179,7 @@ def test_a_scalar_on_the_cpu_may_stand_beside_mps():
 def test_float64_results_raise():
     x = arange(3)
     for call in (lambda: x.sum(dtype=torch.float64), lambda: x.double(), lambda: torch.softmax(x, 0, torch.float64)):
-        with pytest.raises(TypeError, match="the MPS framework doesn't support float64. Please use float32 instead"):
+        with pytest.raises(TypeError, match="the MPS framework doesn't support float64"):
             call()
 
 
@@ -203,7 +204,8 @@ def test_random_operators_draw_from_the_generator_of_mps():
     def draw(**kwargs):
         p = torch.full((50,), 0.5, device="mps")
         return [
-            torch.rand(50, device="mps", **kwargs), torch.bernoulli(p, **kwargs), torch.randperm(50, device="mps", **kwargs),
+            torch.rand(50, device="mps", **kwargs), torch.bernoulli(p, **kwargs),
+            torch.randperm(50, device="mps", **kwargs),
             torch.multinomial(p, 5, **kwargs), torch.empty(50, device="mps").exponential_(**kwargs),
         ]  # fmt: skip
 
@@ -224,8 +226,9 @@ def test_random_operators_draw_from_the_generator_of_mps():
 
 def test_factories_that_are_operators_of_their_own():
     for make in (
-        lambda d: torch.arange(5, device=d), lambda d: torch.linspace(0, 1, 7, device=d), lambda d: torch.eye(3, device=d),
-        lambda d: torch.tril_indices(3, 3, device=d), lambda d: torch.full((2,), 7, device=d),
+        lambda d: torch.arange(5, device=d), lambda d: torch.linspace(0, 1, 7, device=d),
+        lambda d: torch.eye(3, device=d), lambda d: torch.tril_indices(3, 3, device=d),
+        lambda d: torch.full((2,), 7, device=d),
         lambda d: torch.hann_window(5, device=d), lambda d: torch.tensor([1, 2], device=d),
     ):  # fmt: skip
         assert make("mps").is_mps and torch.equal(make("mps").cpu(), make("cpu"))

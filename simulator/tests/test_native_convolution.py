@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from torch.nn import functional as F
 
 import mps_simulator
-import torch
 
 FORWARD, BACKWARD = "aten::convolution_overrideable", "aten::convolution_backward_overrideable"
 HALF_TRANSPOSED_3D = "ConvTranspose 3D with BF16 or FP16 types is not supported on MPS"

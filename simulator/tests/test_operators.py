@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils._pytree import tree_leaves, tree_map_only
-
-import torch
 
 REFUSED = (
     "The operator 'aten::_adaptive_avg_pool3d' is not currently implemented for the MPS device. If you want this op to "
