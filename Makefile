@@ -6,7 +6,7 @@ clang-format := .venv/bin/clang-format
 native-sources = $(shell find csrc metal simulator tests benchmarks -not -path '*/build/*' | grep -E '\.(h|c|cpp|m|mm|metal)$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check-mac mutants lint format clean
+.PHONY: help setup demo demo-nnunet test check-mac mutants lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,12 @@ setup: ## set everything up: .venv, Debian packages where they are missing, the 
 demo: setup ## train a UNETR on device mps and on the CPU, side by side
 	@$(python) examples/demo $(ARGS)
 
-test: setup ## run all tests; this is what continuous integration does
+demo-nnunet: ## run nnU-Net's own commands on device mps, and compare with the CPU
+	@tools/setup/setup.sh nnunetv2
+	@$(python) examples/nnunet $(ARGS)
+
+test: ## run all tests; this is what continuous integration does
+	@tools/setup/setup.sh nnunetv2
 	@tools/test.sh
 
 check-mac: setup ## compile and link the bridge for macOS on this machine (Linux)

@@ -1,4 +1,4 @@
-"""Fills .venv: torch, the other packages, the simulator (Linux only), the product.
+"""Fills .venv: torch, the other packages, the simulator (Linux only), the product; with argument nnunetv2 that too.
 
 Runs under .venv's Python, from the repository's root. Each step is skipped while what it depends on is what it was when
 the step last succeeded: a digest of the contents of its files, kept in .venv/.setup/. Contents and not times, because
@@ -109,12 +109,24 @@ def install_torch() -> None:
     raise failure
 
 
-def install_requirements() -> None:
+def install_packages(*packages: str) -> None:
     # Nothing that comes later may replace torch by another build.
     pinned = LOGS / "constraints.txt"
     versions = "" if ON_MAC else (SETUP / "constraints.txt").read_text()
     pinned.write_text(f"{versions}\ntorch=={installed('torch')}\n")
-    pip("requirements", "--constraint", str(pinned), "--requirement", str(SETUP / "requirements.txt"))
+    pip("packages", "--constraint", str(pinned), *packages)
+
+
+def install_requirements() -> None:
+    install_packages("--requirement", str(SETUP / "requirements.txt"))
+
+
+def install_nnunet() -> None:
+    install_packages("nnunetv2")
+    if not ON_MAC:
+        # nnU-Net asks for timm, which asks for torchvision, of which the registry has the build for CUDA: beside torch
+        # for the CPU it raises at import, and nnU-Net then finds no trainer but its own. This one only warns.
+        pip("torchvision", "--no-deps", "torchvision==0.16.2")
 
 
 BUILD = ["--no-build-isolation", "--no-deps", "--force-reinstall", "--verbose"]
@@ -164,6 +176,10 @@ class Step:
         stamp.write_text(self.key())
 
 
+# Installed only when named on the command line: a gigabyte that nothing else needs.
+OPTIONAL = {"nnunetv2": Step("nnunetv2", "nnunetv2", install_nnunet, ("tools/setup/constraints.txt",))}
+
+
 def steps() -> list[Step]:
     requirements = "tools/setup/requirements.txt", "tools/setup/constraints.txt"
     product = "setup.py", "pyproject.toml", "CMakeLists.txt", "cmake", "csrc", "metal", "python"
@@ -187,7 +203,7 @@ def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     STAMPS.mkdir(exist_ok=True)
     changed = False
-    for step in steps():
+    for step in [*steps(), *(OPTIONAL[name] for name in sys.argv[1:])]:
         if step.is_done():
             continue
         print(f"setup: {step.name} ... ", end="", flush=True)

@@ -2,6 +2,7 @@
 # Makes everything ready that the other targets need: Debian packages (Linux), .venv, the builds. Quick when nothing changed.
 #
 #   PYTHON=python3.12 tools/setup/setup.sh     # which Python .venv is made of; default python3
+#   tools/setup/setup.sh nnunetv2              # nnU-Net as well
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 exec </dev/null
@@ -88,4 +89,4 @@ if ! .venv/bin/python -c 'import pip' >/dev/null 2>&1; then
     fail "could not make .venv"
   }
 fi
-exec .venv/bin/python tools/setup/install.py
+exec .venv/bin/python tools/setup/install.py "$@"
