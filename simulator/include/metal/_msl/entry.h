@@ -1,0 +1,172 @@
+// What the compiler's rewriting of a shader refers to: kernel arguments, threadgroup variables, function constants.
+#pragma once
+
+#include "fiber.h"
+#include "traits.h"
+
+namespace msl_runtime {
+
+enum class Input {
+  absent,
+  buffer,
+  threadgroup_memory,
+  thread_position_in_grid,
+  thread_position_in_threadgroup,
+  threadgroup_position_in_grid,
+  threads_per_grid,
+  threadgroups_per_grid,
+  threads_per_threadgroup,
+  dispatch_threads_per_threadgroup,
+  thread_index_in_threadgroup,
+  thread_index_in_simdgroup,
+  simdgroup_index_in_threadgroup,
+  threads_per_simdgroup,
+  simdgroups_per_threadgroup,
+  dispatch_simdgroups_per_threadgroup,
+  thread_execution_width,
+  quadgroup_index_in_threadgroup,
+  thread_index_in_quadgroup,
+};
+
+struct Argument {
+  Input input;
+  unsigned index;
+};
+
+template <class A>
+struct Position {
+  static MSL_INLINE A make(Uint3 v) { return static_cast<A>(v.x); }
+};
+template <class T>
+struct Position<msl_types::vec<T, 2>> {
+  static MSL_INLINE msl_types::vec<T, 2> make(Uint3 v) {
+    return msl_types::vec<T, 2>(static_cast<T>(v.x), static_cast<T>(v.y));
+  }
+};
+template <class T>
+struct Position<msl_types::vec<T, 3>> {
+  static MSL_INLINE msl_types::vec<T, 3> make(Uint3 v) {
+    return msl_types::vec<T, 3>(static_cast<T>(v.x), static_cast<T>(v.y), static_cast<T>(v.z));
+  }
+};
+
+MSL_INLINE Uint3 input(const Worker& w, unsigned t, Input input) {
+  const Uint3 p = w.position_in_threadgroup[t], g = w.threadgroup_position, d = w.dispatch_threads_per_threadgroup;
+  switch (input) {
+    case Input::thread_position_in_grid:
+      return {g.x * d.x + p.x, g.y * d.y + p.y, g.z * d.z + p.z};
+    case Input::thread_position_in_threadgroup:
+      return p;
+    case Input::threadgroup_position_in_grid:
+      return g;
+    case Input::threads_per_grid:
+      return w.threads_per_grid;
+    case Input::threadgroups_per_grid:
+      return w.threadgroups_per_grid;
+    case Input::threads_per_threadgroup:
+      return w.threads_per_threadgroup;
+    case Input::dispatch_threads_per_threadgroup:
+      return d;
+    case Input::thread_index_in_threadgroup:
+      return {t, 0, 0};
+    case Input::thread_index_in_simdgroup:
+      return {t % kSimdWidth, 0, 0};
+    case Input::simdgroup_index_in_threadgroup:
+      return {t / kSimdWidth, 0, 0};
+    case Input::threads_per_simdgroup:
+    case Input::thread_execution_width:
+      return {kSimdWidth, 0, 0};
+    case Input::simdgroups_per_threadgroup:
+      return {(w.threads + kSimdWidth - 1) / kSimdWidth, 0, 0};
+    case Input::dispatch_simdgroups_per_threadgroup:
+      return {(d.x * d.y * d.z + kSimdWidth - 1) / kSimdWidth, 0, 0};
+    case Input::quadgroup_index_in_threadgroup:
+      return {t / 4, 0, 0};
+    case Input::thread_index_in_quadgroup:
+      return {t % 4, 0, 0};
+    default:
+      return {0, 0, 0};
+  }
+}
+
+template <class A>
+struct Fetch {
+  static MSL_INLINE A get(const Worker& w, unsigned t, Argument a) { return Position<A>::make(input(w, t, a.input)); }
+};
+MSL_INLINE void* memory(const Worker& w, Argument a) {
+  return a.input == Input::buffer               ? w.buffers[a.index]
+         : a.input == Input::threadgroup_memory ? w.threadgroup_memory[a.index]
+                                                : nullptr;
+}
+template <class T>
+struct Fetch<T*> {
+  static MSL_INLINE T* get(const Worker& w, unsigned, Argument a) { return (T*)memory(w, a); }
+};
+template <class T>
+struct Fetch<T&> {
+  static MSL_INLINE T& get(const Worker& w, unsigned, Argument a) { return *(T*)memory(w, a); }
+};
+
+template <unsigned... I>
+struct Indices {};
+template <unsigned N, unsigned... I>
+struct MakeIndices : MakeIndices<N - 1, N - 1, I...> {};
+template <unsigned... I>
+struct MakeIndices<0, I...> {
+  typedef Indices<I...> type;
+};
+
+template <class... A, unsigned... I>
+MSL_INLINE void call(void (*kernel)(A...), const Argument* arguments, Indices<I...>) {
+  const Worker& w = worker();
+  const unsigned t = w.first + this_fiber();
+  kernel(Fetch<A>::get(w, t, arguments[I])...);
+}
+template <class... A>
+MSL_INLINE void call(void (*kernel)(A...), const Argument* arguments) {
+  call(kernel, arguments, typename MakeIndices<sizeof...(A)>::type());
+}
+
+// A threadgroup variable of a kernel: its place in the arena. Its size goes into a section of the object, where the
+// executor finds it: only variables of code that was really generated are counted.
+template <unsigned Id, class T>
+MSL_INLINE T& threadgroup_variable() {
+  __asm__ volatile(
+      ".pushsection msl_threadgroup,\"a\",@progbits\n\t"
+      ".quad %c0, %c1, %c2\n\t"
+      ".popsection"
+      :
+      : "i"(static_cast<unsigned long>(Id)), "i"(sizeof(T)), "i"(alignof(T)));
+  return *(T*)worker().threadgroup_variables[Id];
+}
+
+// The bytes given to the function constant, by the pipeline's own specialisation.
+template <unsigned Index>
+struct ConstantValue {
+  static constexpr bool defined = false;
+  template <class T>
+  static T get();
+};
+
+// Given its bytes.
+template <unsigned N>
+struct Bytes {
+  unsigned char at[N];
+};
+
+template <unsigned Index>
+struct FunctionConstant {
+  template <class T>
+  static constexpr T make(T*) {
+    return ConstantValue<Index>::template get<T>();
+  }
+};
+
+// `c ? Value(), a : Value(), b`: vectors as values, so that both have one type whatever address spaces they came from.
+struct Value {};
+template <class T, int N>
+MSL_INLINE msl_types::vec<T, N> operator,(Value, msl_types::vec<T, N> v) {
+  return v;
+}
+
+}  // namespace msl_runtime

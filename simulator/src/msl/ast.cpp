@@ -1,0 +1,561 @@
+#include "ast.h"
+
+#include <algorithm>
+#include <cctype>
+#include <functional>
+#include <map>
+#include <set>
+#include <string_view>
+
+#include "attributes.h"
+
+namespace mps_simulator::msl {
+namespace {
+
+struct Location {
+  bool in_source = false;
+  int line = 0, column = 0;
+};
+
+// One line of the dump.
+struct Node {
+  size_t depth = 0;
+  std::string kind;
+  std::string address;
+  Location begin, end, name;  // name: of a declaration
+  std::string rest;           // after the locations
+  bool in_source() const { return begin.in_source || end.in_source || name.in_source; }
+  Location where() const { return name.in_source ? name : begin.in_source ? begin : end; }
+  bool has(std::string_view text) const { return rest.find(text) != std::string::npos; }
+  // The n-th quoted part: types, then names.
+  std::string quoted(int n = 0) const {
+    size_t at = 0;
+    for (;; --n) {
+      const size_t open = rest.find('\'', at);
+      if (open == std::string::npos) return "";
+      size_t close = rest.find('\'', open + 1);
+      if (close == std::string::npos) return "";
+      if (n == 0) return rest.substr(open + 1, close - open - 1);
+      at = close + 1;
+    }
+  }
+  // The type without typedefs, where the dump gives it: 'uint':'unsigned int'.
+  std::string canonical_type() const {
+    const std::string type = quoted(0);
+    const size_t after = rest.find("'" + type + "'") + type.size() + 2;
+    return after + 1 < rest.size() && rest.compare(after, 2, ":'") == 0 ? quoted(1) : type;
+  }
+};
+
+// Locations are given relative to the one printed before.
+class Locations {
+ public:
+  // Parses one location at `at` and moves past it.
+  Location read(std::string_view text, size_t& at) {
+    Location l;
+    if (text.compare(at, 14, "<invalid sloc>") == 0) {
+      at += 14;
+      return l;
+    }
+    const size_t end = std::min({text.find(',', at), text.find('>', at + (text[at] == '<' ? text.find('>', at) - at + 1 : 0)),
+                                 text.find(' ', at), text.size()});
+    std::string_view word = text.substr(at, end - at);
+    at = end;
+    const size_t last = word.rfind(':');
+    if (last == std::string_view::npos) return l;
+    if (word.substr(0, 4) == "col:") {
+      column_ = number(word.substr(4));
+    } else if (word.substr(0, 5) == "line:") {
+      line_ = number(word.substr(5, last - 5));
+      column_ = number(word.substr(last + 1));
+    } else {
+      const size_t middle = word.rfind(':', last - 1);
+      if (middle == std::string_view::npos) return l;
+      file_ = word.substr(0, middle);
+      line_ = number(word.substr(middle + 1, last - middle - 1));
+      column_ = number(word.substr(last + 1));
+    }
+    l.in_source = file_ == "program_source";
+    l.line = line_;
+    l.column = column_;
+    return l;
+  }
+
+ private:
+  static int number(std::string_view s) {
+    int n = 0;
+    for (char c : s) {
+      if (!std::isdigit(static_cast<unsigned char>(c))) break;
+      n = n * 10 + (c - '0');
+    }
+    return n;
+  }
+  std::string file_;
+  int line_ = 0, column_ = 0;
+};
+
+class TreeReader {
+ public:
+  explicit TreeReader(const SourceMap& map) : map_(map) {}
+
+  SyntaxTree run(const std::string& dump) {
+    for (size_t begin = 0; begin < dump.size();) {
+      size_t end = dump.find('\n', begin);
+      if (end == std::string::npos) end = dump.size();
+      Node node;
+      if (parse(std::string_view(dump).substr(begin, end - begin), node)) visit(std::move(node));
+      begin = end + 1;
+    }
+    finish_pending();
+    kernels();
+    recursion();
+    for (auto& [place, message] : found_) {
+      tree_.errors.push_back({place.first, place.second, "error", message});
+    }
+    return std::move(tree_);
+  }
+
+ private:
+  struct Function {
+    std::string name;
+    Location where;
+    bool kernel = false;
+    uint32_t max_total_threads = 0;
+    std::vector<KernelParameter> parameters;
+    std::vector<Location> places;
+    std::set<std::string> references;
+  };
+
+  const SourceMap& map_;
+  SyntaxTree tree_;
+  Locations locations_;
+  std::vector<Node> stack_;
+  std::map<std::string, Function> functions_;             // by address; variables too, for what they refer to
+  std::map<std::string, std::string> canonical_;          // a redeclaration's address -> the first one's
+  std::set<std::string> constructors_;
+  std::map<std::string, uint32_t> constants_;             // function constants by address
+  std::map<unsigned, std::string> kernel_addresses_;      // by id
+  std::map<std::pair<int, int>, std::string> found_;      // errors by place: one each
+  Node pending_;                                          // a cast, whose operand is the next node
+  bool has_pending_ = false;
+
+  bool parse(std::string_view line, Node& node) {
+    const size_t start = line.find_first_not_of("| `-");
+    if (start == std::string_view::npos) return false;
+    node.depth = start / 2;
+    size_t at = line.find(' ', start);
+    if (at == std::string_view::npos) at = line.size();
+    node.kind = line.substr(start, at - start);
+    auto word = [&](std::string_view prefix) {
+      if (line.compare(at, prefix.size() + 1, " " + std::string(prefix)) != 0) return std::string();
+      const size_t end = std::min(line.find(' ', at + 1), line.size());
+      std::string w(line.substr(at + 1, end - at - 1));
+      at = end;
+      return w;
+    };
+    node.address = word("0x");
+    while (true) {
+      if (line.compare(at, 8, " parent ") == 0) {
+        at += 7;
+        word("0x");
+      } else if (line.compare(at, 6, " prev ") == 0) {
+        at += 5;
+        const std::string previous = word("0x");
+        canonical_[node.address] = canonical(previous);
+      } else {
+        break;
+      }
+    }
+    if (line.compare(at, 2, " <") == 0 && (at + 2 >= line.size() || line[at + 2] != '\'')) {
+      at += 2;
+      node.begin = node.end = locations_.read(line, at);
+      if (line.compare(at, 2, ", ") == 0) {
+        at += 2;
+        node.end = locations_.read(line, at);
+      }
+      if (at < line.size() && line[at] == '>') ++at;
+      for (std::string_view prefix : {" line:", " col:", " /", " program_source:", " <"}) {
+        if (node.kind.size() > 4 && node.kind.compare(node.kind.size() - 4, 4, "Decl") == 0 &&
+            line.compare(at, prefix.size(), prefix) == 0) {
+          ++at;
+          node.name = locations_.read(line, at);
+          break;
+        }
+      }
+    }
+    if (at < line.size()) node.rest = line.substr(at);
+    return true;
+  }
+
+  std::string canonical(const std::string& address) const {
+    auto found = canonical_.find(address);
+    return found == canonical_.end() ? address : found->second;
+  }
+
+  void error(const Location& where, const std::string& message) {
+    found_.emplace(std::pair(where.line, map_.source_column(where.line, where.column)), message);
+  }
+
+  const Node* parent(size_t generations = 1) const {
+    return stack_.size() >= generations ? &stack_[stack_.size() - generations] : nullptr;
+  }
+
+  // The innermost function or variable around the present node whose references are recorded.
+  Function* enclosing() {
+    for (auto it = stack_.rbegin(); it != stack_.rend(); ++it) {
+      if (is_function(it->kind)) return &functions_[canonical(it->address)];
+      if (it->kind == "VarDecl" && program_scope(*it)) return &functions_[canonical(it->address)];
+    }
+    return nullptr;
+  }
+
+  static bool is_function(const std::string& kind) {
+    return kind == "FunctionDecl" || kind == "CXXMethodDecl" || kind == "CXXConstructorDecl" ||
+           kind == "CXXConversionDecl" || kind == "CXXDestructorDecl";
+  }
+
+  bool program_scope(const Node& variable) const {
+    for (const Node& n : stack_) {
+      if (n.depth + 1 == variable.depth) {
+        return n.kind == "TranslationUnitDecl" || n.kind == "NamespaceDecl" || n.kind == "LinkageSpecDecl" ||
+               n.kind == "CXXRecordDecl" || n.kind == "ClassTemplateSpecializationDecl" || n.kind == "VarTemplateDecl" ||
+               n.kind == "ClassTemplatePartialSpecializationDecl";
+      }
+    }
+    return false;
+  }
+
+  void visit(Node node) {
+    while (!stack_.empty() && stack_.back().depth >= node.depth) stack_.pop_back();
+    if (has_pending_) {
+      if (node.depth == pending_.depth + 1) {
+        judge(pending_, &node);
+        has_pending_ = false;
+      } else if (node.depth <= pending_.depth) {
+        finish_pending();
+      }
+    }
+    vector_component(node);
+    if (is_function(node.kind)) {
+      function(node);
+    } else if (node.kind == "ParmVarDecl") {
+      parameter(node);
+    } else if (node.kind == "AnnotateAttr") {
+      annotation(node);
+    } else if (node.kind == "-value:" || node.kind == "value:") {
+      value(node);
+    } else if (node.kind == "VarDecl") {
+      variable(node);
+    } else if (node.kind == "DeclRefExpr" || node.kind == "MemberExpr") {
+      reference(node);
+    } else if (node.in_source()) {
+      statement(node);
+    }
+    if (node.in_source() && (node.has("<AddressSpaceConversion>") || node.has("<FloatingCast>"))) {
+      finish_pending();
+      pending_ = node;
+      has_pending_ = true;
+    }
+    stack_.push_back(std::move(node));
+  }
+
+  void finish_pending() {
+    if (has_pending_) judge(pending_, nullptr);
+    has_pending_ = false;
+  }
+
+  // --- conversions
+
+  static bool names_bfloat(const std::string& type) {
+    return type.find("__bf16") != std::string::npos || type.find("bfloat") != std::string::npos;
+  }
+  static bool names_half(const std::string& type) { return type.find("_Float16") != std::string::npos; }
+
+  void judge(const Node& cast, const Node* operand) {
+    const std::string to = cast.canonical_type();
+    const std::string from = operand ? operand->canonical_type() : "";
+    if (cast.has("<FloatingCast>")) {
+      if (cast.kind != "ImplicitCastExpr" || cast.has("part_of_explicit_cast")) return;
+      if (names_bfloat(to) ? !names_bfloat(from) : names_half(to) && names_bfloat(from)) {
+        error(cast.where(), "implicit conversion from '" + msl_names(from) + "' to '" + msl_names(to) +
+                                "' is not allowed; bfloat converts implicitly to float only");
+      }
+      return;
+    }
+    if (cast.kind == "ImplicitCastExpr" && copies_object(cast)) return;
+    error(cast.where(), std::string(cast.kind == "ImplicitCastExpr" ? "converting" : "casting") + " '" + msl_names(from) +
+                            "' to type '" + msl_names(to) + "' changes address space of " +
+                            (cast.has("lvalue") ? "the object referred to" : "pointer"));
+  }
+
+  // A struct that is copied or assigned as a whole, or whose member function is called: Metal has those for every
+  // address space.
+  bool copies_object(const Node& cast) const {
+    const Node* p = nullptr;
+    for (const Node& n : stack_) {
+      if (n.depth + 1 == cast.depth) p = &n;
+    }
+    if (!p) return false;
+    if (p->kind == "MemberExpr" || p->kind == "CXXOperatorCallExpr") return true;
+    if (p->kind != "CXXConstructExpr" && p->kind != "CXXTemporaryObjectExpr") return false;
+    const std::string type = p->quoted(0), canonical = p->canonical_type();
+    const std::string signature = p->quoted(type == canonical ? 1 : 2);
+    for (const std::string& t : {type, canonical}) {
+      if (signature.rfind("void (const " + t + " &)", 0) == 0 || signature.rfind("void (" + t + " &&)", 0) == 0) return true;
+    }
+    return false;
+  }
+
+  // --- statements
+
+  void statement(const Node& node) {
+    if (node.kind == "LambdaExpr") error(node.where(), "lambda expressions are not supported in Metal");
+    if (node.kind == "GotoStmt") error(node.where(), "goto statements are not supported in Metal");
+    if (node.kind == "CompoundAssignOperator" && names_bfloat(node.canonical_type()) &&
+        node.has("ComputeResultTy='float'")) {
+      error(node.where(), "implicit conversion from 'float' to 'bfloat' is not allowed; bfloat converts implicitly to "
+                          "float only");
+    }
+  }
+
+  void reference(const Node& node) {
+    if (Function* f = enclosing()) {
+      for (size_t at = 0; (at = node.rest.find(" 0x", at)) != std::string::npos;) {
+        const size_t end = std::min(node.rest.find(' ', at + 1), node.rest.size());
+        f->references.insert(node.rest.substr(at + 1, end - at - 1));
+        at = end;
+      }
+    }
+  }
+
+  // MSL's vectors have no addressable components: `&v.x` is a `&`, a member, and then the vector.
+  void vector_component(const Node& node) {
+    const Node* member = parent();
+    const Node* operation = parent(2);
+    if (!member || !operation || member->kind != "MemberExpr" || operation->kind != "UnaryOperator") return;
+    if (!operation->has("'&'") || !operation->in_source()) return;
+    if (node.canonical_type().find("msl_types::vec<") != std::string::npos && node.canonical_type().back() == '>') {
+      error(operation->where(), "address of vector element requested");
+    }
+  }
+
+  // --- declarations
+
+  void function(const Node& node) {
+    Function& f = functions_[canonical(node.address)];
+    if (node.kind == "CXXConstructorDecl") constructors_.insert(canonical(node.address));
+    if (f.name.empty()) {
+      const size_t quote = node.rest.find(" '");
+      const std::string before = node.rest.substr(0, quote);
+      f.name = before.substr(before.rfind(' ') + 1);
+      f.where = node.in_source() ? node.where() : Location();
+    }
+    if (!f.parameters.empty()) {  // a definition after a declaration
+      f.parameters.clear();
+      f.places.clear();
+    }
+  }
+
+  void parameter(const Node& node) {
+    const Node* p = parent();
+    if (!p || !is_function(p->kind)) return;
+    Function& f = functions_[canonical(p->address)];
+    KernelParameter k;
+    k.type = node.canonical_type();
+    const size_t quote = node.rest.find(" '");
+    const std::string before = node.rest.substr(0, quote);
+    const std::string last = before.substr(before.rfind(' ') + 1);
+    k.used = before.find(" used") != std::string::npos;
+    k.name = last == "used" || last == "referenced" || last == "implicit" ? "" : last;
+    f.parameters.push_back(k);
+    f.places.push_back(node.where());
+  }
+
+  void annotation(const Node& node) {
+    const size_t open = node.rest.find("\"msl:");
+    if (open == std::string::npos) return;
+    const size_t close = node.rest.find('"', open + 1);
+    const std::string text = node.rest.substr(open + 5, close - open - 5);
+    const Node* p = parent();
+    if (!p) return;
+    if (p->kind == "VarDecl") {
+      if (text.rfind("constant:", 0) == 0) constants_[canonical(p->address)] = std::stoul(text.substr(9));
+    } else if (is_function(p->kind)) {
+      if (text == "kernel") functions_[canonical(p->address)].kernel = true;
+    } else if (p->kind == "ParmVarDecl" && parent(2) && is_function(parent(2)->kind)) {
+      KernelParameter& k = functions_[canonical(parent(2)->address)].parameters.back();
+      if (text.rfind("function_constant:", 0) == 0) {
+        k.function_constant = text.substr(18);
+      } else {
+        k.attribute = text;
+      }
+    }
+  }
+
+  // The value of an attribute's argument.
+  void value(const Node& node) {
+    const Node* annotation = parent(2);
+    if (!annotation || annotation->kind != "AnnotateAttr" || node.rest.rfind(" Int ", 0) != 0) return;
+    const int n = std::atoi(node.rest.c_str() + 5);
+    const Node* owner = parent(3);
+    if (owner && is_function(owner->kind)) {
+      if (annotation->has("msl:max_threads")) functions_[canonical(owner->address)].max_total_threads = n;
+    } else if (owner && owner->kind == "ParmVarDecl" && parent(4) && is_function(parent(4)->kind)) {
+      functions_[canonical(parent(4)->address)].parameters.back().index = n;
+    }
+  }
+
+  void variable(const Node& node) {
+    if (!node.in_source()) return;
+    if (!program_scope(node)) {
+      const std::string before = node.rest.substr(node.rest.rfind('\''));
+      if (before.find(" static") != std::string::npos && !node.has("__global_host")) {
+        error(node.where(), "static local variables are not supported in Metal");
+      }
+      return;
+    }
+    const size_t kernel = node.rest.find("msl_kernel_");
+    if (kernel != std::string::npos) {
+      kernel_addresses_[std::atoi(node.rest.c_str() + kernel + 11)] = node.address;
+      return;
+    }
+    std::string name = node.rest.substr(0, node.rest.find(" '"));
+    functions_[canonical(node.address)].name = name.substr(name.rfind(' ') + 1);
+    if (!node.has("__global_host")) error(node.where(), "program scope variable must reside in constant address space");
+  }
+
+  // --- what is known at the end
+
+  void kernels() {
+    std::map<std::string, bool> is_kernel;
+    for (const auto& [id, address] : kernel_addresses_) {
+      const Function& holder = functions_[canonical(address)];
+      for (const std::string& r : holder.references) {
+        auto f = functions_.find(canonical(r));
+        if (f == functions_.end() || !f->second.kernel) continue;
+        Kernel k;
+        k.id = id;
+        k.max_total_threads = f->second.max_total_threads;
+        k.parameters = f->second.parameters;
+        check(f->second, k);
+        std::set<std::string> seen;
+        std::set<uint32_t> constants;
+        reach(canonical(r), seen, constants);
+        for (const std::string& c : constructors_) reach(c, seen, constants);  // the dump does not say which are called
+        for (const KernelParameter& p : k.parameters) {
+          for (const auto& [variable, index] : constants_) {
+            if (!p.function_constant.empty() && functions_[variable].name == p.function_constant) constants.insert(index);
+          }
+        }
+        k.constants.assign(constants.begin(), constants.end());
+        tree_.kernels.push_back(k);
+        break;
+      }
+    }
+  }
+
+  void reach(const std::string& address, std::set<std::string>& seen, std::set<uint32_t>& constants) {
+    if (!seen.insert(address).second) return;
+    if (auto c = constants_.find(address); c != constants_.end()) constants.insert(c->second);
+    auto f = functions_.find(address);
+    if (f == functions_.end()) return;
+    for (const std::string& r : f->second.references) reach(canonical(r), seen, constants);
+  }
+
+  void check(const Function& f, Kernel& k) {
+    std::map<std::string, std::set<int>> taken;
+    int components = -1;
+    for (size_t i = 0; i < k.parameters.size(); ++i) {
+      KernelParameter& p = k.parameters[i];
+      const Location& where = f.places[i];
+      const bool pointer = p.type.back() == '*', reference = p.type.back() == '&';
+      if (pointer || reference) {
+        const bool threadgroup = p.type.find("__local ") != std::string::npos;
+        const bool memory = p.type.find("__global") != std::string::npos;
+        if (!threadgroup && !memory) {
+          error(where, std::string(pointer ? "pointer" : "reference") + " type must have explicit address space qualifier");
+          continue;
+        }
+        if (!p.attribute.empty() && p.attribute != (threadgroup ? "threadgroup" : "buffer")) {
+          error(where, "invalid type '" + msl_names(p.type) + "' for attribute '" + p.attribute + "'");
+        }
+        p.attribute = threadgroup ? "threadgroup" : "buffer";
+        if (p.index >= 31) error(where, "'" + p.attribute + "' attribute parameter is out of bounds: must be between 0 and 30");
+        if (p.index >= 0 && !taken[p.attribute].insert(p.index).second) {
+          // Two parameters may share an index when a function constant chooses between them.
+          bool exclusive = !p.function_constant.empty();
+          for (size_t j = 0; j < i; ++j) {
+            const KernelParameter& q = k.parameters[j];
+            if (q.attribute == p.attribute && q.index == p.index && q.function_constant.empty()) exclusive = false;
+          }
+          if (!exclusive) {
+            error(where, "cannot reserve '" + p.attribute + "' resource location at index " + std::to_string(p.index));
+          }
+        }
+        continue;
+      }
+      if (p.attribute.empty()) {
+        error(where, "invalid type '" + msl_names(p.type) + "' for input declaration in a kernel function");
+      } else if (p.attribute == "buffer" || p.attribute == "threadgroup") {
+        error(where, "invalid type '" + msl_names(p.type) + "' for " + p.attribute + " declaration");
+      } else {
+        const int n = unsigned_components(p.type);
+        if (n == 0 || (n > 1 && !is_vector_input(p.attribute))) {
+          error(where, "type '" + msl_names(p.type) + "' is not valid for attribute '" + p.attribute + "'");
+        } else if (is_vector_input(p.attribute)) {
+          if (components >= 0 && components != n) {
+            error(where,
+                  "expected input declarations with either all scalar types or all vector types with the same number of "
+                  "elements");
+          }
+          components = n;
+        }
+      }
+    }
+    for (KernelParameter& p : k.parameters) {
+      if ((p.attribute != "buffer" && p.attribute != "threadgroup") || p.index >= 0) continue;
+      int next = 0;
+      while (taken[p.attribute].count(next)) ++next;
+      p.index = next;
+      taken[p.attribute].insert(next);
+    }
+  }
+
+  // 1 to 3 for uint and ushort and vectors of them; otherwise 0.
+  static int unsigned_components(const std::string& type) {
+    if (type == "unsigned int" || type == "unsigned short") return 1;
+    for (const char* element : {"unsigned int", "unsigned short"}) {
+      for (int n = 2; n <= 3; ++n) {
+        const std::string vector = "vec<" + std::string(element) + ", " + std::to_string(n) + ">";
+        if (type == vector || type == "msl_types::" + vector) return n;
+      }
+    }
+    return 0;
+  }
+
+  void recursion() {
+    std::map<std::string, int> state;  // 1: on the way, 2: done
+    std::function<void(const std::string&)> walk = [&](const std::string& address) {
+      state[address] = 1;
+      for (const std::string& r : functions_[address].references) {
+        const std::string next = canonical(r);
+        auto f = functions_.find(next);
+        if (f == functions_.end() || f->second.where.line == 0) continue;
+        if (state[next] == 1) error(f->second.where, "recursive call of '" + f->second.name + "' is not supported in Metal");
+        if (state[next] == 0) walk(next);
+      }
+      state[address] = 2;
+    };
+    std::vector<std::string> addresses;
+    for (const auto& [address, f] : functions_) addresses.push_back(address);
+    for (const std::string& a : addresses) {
+      if (state[a] == 0) walk(a);
+    }
+  }
+};
+
+}  // namespace
+
+SyntaxTree read_syntax_tree(const std::string& dump, const SourceMap& map) { return TreeReader(map).run(dump); }
+
+}  // namespace mps_simulator::msl

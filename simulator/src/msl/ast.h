@@ -1,0 +1,36 @@
+// Reads clang's dump of a shader's syntax tree: what its kernels take, and what Apple's compiler refuses and clang, in
+// the mode it is run in here, lets pass - above all conversions between address spaces.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "diagnostics.h"
+
+namespace mps_simulator::msl {
+
+struct KernelParameter {
+  std::string name;
+  std::string type;       // "device float *"
+  std::string attribute;  // "buffer", "threadgroup", "thread_position_in_grid", "" if none was given
+  int index = -1;         // of a buffer or of threadgroup memory
+  std::string function_constant;  // the one that must be true for this parameter to exist
+  bool used = false;
+};
+
+struct Kernel {
+  unsigned id = 0;  // of MSL_KERNEL(id, ...)
+  uint32_t max_total_threads = 0;  // 0: no attribute
+  std::vector<KernelParameter> parameters;
+  std::vector<uint32_t> constants;  // indices of the function constants that it can reach
+};
+
+struct SyntaxTree {
+  std::vector<Kernel> kernels;
+  std::vector<Diagnostic> errors;  // columns already in the source
+};
+
+SyntaxTree read_syntax_tree(const std::string& dump, const SourceMap& map);
+
+}  // namespace mps_simulator::msl

@@ -1,0 +1,34 @@
+// Runs the threadgroups of a dispatch on all cores.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "msl.h"
+
+namespace mps_simulator::msl {
+
+// A kernel in memory. Each entry point runs the calling fiber's thread; lane 0 of a simdgroup has its own.
+struct Code {
+  void (*leader)() = nullptr;
+  void (*follower)() = nullptr;
+};
+
+struct ThreadgroupVariable {
+  uint32_t id;
+  size_t offset;  // in the arena
+};
+
+struct Launch {
+  std::string name;
+  Code code;
+  std::vector<ThreadgroupVariable> variables;
+  size_t arena_bytes = 0;                         // used by variables and by arguments
+  std::array<size_t, kMaxBuffers> arguments{};    // offsets of threadgroup arguments in the arena
+  const Dispatch* dispatch = nullptr;
+};
+
+// Throws std::runtime_error for the first fault.
+void execute(const Launch& launch);
+
+}  // namespace mps_simulator::msl

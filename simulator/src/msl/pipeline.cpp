@@ -1,0 +1,216 @@
+#include "pipeline.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <future>
+#include <sstream>
+
+#include "diagnostics.h"
+#include "executor.h"
+#include "hash.h"
+#include "toolchain.h"
+
+namespace mps_simulator::msl {
+
+std::string check_prologue(bool uses_matrices) {
+  std::string text;
+  if (uses_matrices) text += "#include \"metal_simdgroup_matrix\"\n";
+  return text +
+         "#define MSL_INSTANTIATION(...) __VA_ARGS__\n"
+         "#define MSL_KERNEL(id, ...) static constexpr auto* msl_kernel_##id = &__VA_ARGS__;\n";
+}
+
+namespace {
+
+// The entry point of one kernel, and the values of the function constants.
+//
+// `leader`: for lane 0 of a simdgroup, which holds the matrices; the others' code is without them.
+std::string execution_prologue(const Program& program, const Kernel& kernel,
+                               const std::map<uint32_t, ConstantValue>& constants, bool leader) {
+  std::ostringstream s;
+  if (program.uses_matrices) {
+    const bool elements = program.text.find("thread_elements") != std::string::npos;
+    s << "#define MSL_LEADER " << leader << "\n#define MSL_THREAD_ELEMENTS " << elements
+      << "\n#include \"metal_simdgroup_matrix\"\n";
+  }
+  s << "namespace msl_runtime {\n";
+  for (const FunctionConstant& c : program.constants) {
+    auto value = constants.find(c.index);
+    s << "template <> struct ConstantValue<" << c.index << "> {\n"
+      << "static constexpr bool defined = " << (value != constants.end() ? "true" : "false") << ";\n"
+      << "template <class T> static constexpr T get() { ";
+    if (value == constants.end()) {
+      s << "return T(); }\n};\n";
+      continue;
+    }
+    s << "return __builtin_bit_cast(T, (Bytes<sizeof(T)>{{";
+    for (std::byte b : value->second.bytes) s << static_cast<unsigned>(b) << ",";
+    s << "}})); }\n};\n";
+  }
+  s << "}\n#define MSL_INSTANTIATION(...)\n"
+       "#define MSL_KERNEL(id, ...) MSL_KERNEL_##id(__VA_ARGS__)\n";
+  for (const auto& [id, name] : program.names) {
+    if (id != kernel.id) s << "#define MSL_KERNEL_" << id << "(...)\n";
+  }
+  s << "#define MSL_KERNEL_" << kernel.id << "(...) \\\n"
+    << "extern \"C\" __attribute__((visibility(\"default\"))) void msl_entry() { \\\n"
+    << "static constexpr msl_runtime::Argument arguments[] = {";
+  for (const KernelParameter& p : kernel.parameters) {
+    const std::string input = p.attribute == "threadgroup" ? "threadgroup_memory" : p.attribute;
+    s << "{";
+    if (!p.function_constant.empty()) s << "!(" << p.function_constant << ") ? msl_runtime::Input::absent : ";
+    s << "msl_runtime::Input::" << input << ", " << std::max(p.index, 0) << "u}, ";
+  }
+  s << "{}}; msl_runtime::call(&__VA_ARGS__, arguments); } \\\n"
+    << "extern \"C\" { __attribute__((visibility(\"default\"), used)) extern const bool msl_present[]; \\\n"
+    << "const bool msl_present[] = {";
+  for (const KernelParameter& p : kernel.parameters) {
+    s << (p.function_constant.empty() ? "true" : "bool(" + p.function_constant + ")") << ", ";
+  }
+  s << "true}; }\n"
+       "extern \"C\" {\n"
+       "extern const unsigned long __start_msl_threadgroup[] __attribute__((weak, visibility(\"hidden\")));\n"
+       "extern const unsigned long __stop_msl_threadgroup[] __attribute__((weak, visibility(\"hidden\")));\n"
+       "__attribute__((visibility(\"default\"), used)) const unsigned long* msl_threadgroup_begin = "
+       "__start_msl_threadgroup;\n"
+       "__attribute__((visibility(\"default\"), used)) const unsigned long* msl_threadgroup_end = "
+       "__stop_msl_threadgroup;\n"
+       "}\n";
+  return s.str();
+}
+
+void* load(const Program& program, const std::string& text) {
+  const Toolchain& toolchain = Toolchain::instance();
+  const std::string path = toolchain.cached("kernel-" + sha256(text) + ".so", [&](const std::string& partial) {
+    const Toolchain::Output output = toolchain.compile(text, partial);
+    if (output.ok) return true;
+    const SourceMap map(program.source);
+    const auto errors = parse_diagnostics(output.error, map);
+    throw CompileError(errors.empty() ? output.error : render(errors, map));
+  });
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library) throw std::runtime_error(std::string("cannot load a compiled kernel: ") + dlerror());
+  return library;
+}
+
+template <class T>
+T symbol(void* library, const char* name) {
+  void* found = dlsym(library, name);
+  if (!found) throw std::runtime_error(std::string("a compiled kernel lacks ") + name);
+  return reinterpret_cast<T>(found);
+}
+
+size_t align(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+class PipelineImpl : public Pipeline {
+ public:
+  PipelineImpl(std::shared_ptr<const Program> program, const Kernel& kernel,
+               const std::map<uint32_t, ConstantValue>& constants)
+      : name_(program->names.at(kernel.id)) {
+    const auto text = [&](bool leader) {
+      return execution_prologue(*program, kernel, constants, leader) + program->text;
+    };
+    std::future<void*> follower;
+    if (program->uses_matrices) {
+      follower = std::async(std::launch::async, [&] { return load(*program, text(false)); });
+    }
+    void* library = load(*program, text(true));
+    launch_.name = name_;
+    launch_.code.leader = launch_.code.follower = symbol<void (*)()>(library, "msl_entry");
+    if (follower.valid()) launch_.code.follower = symbol<void (*)()>(follower.get(), "msl_entry");
+    threadgroup_variables(library);
+
+    if (kernel.max_total_threads != 0) max_threads_ = std::min(kernel.max_total_threads, kMaxThreadsPerThreadgroup);
+    const bool* present = symbol<const bool*>(library, "msl_present");
+    for (size_t i = 0; i < kernel.parameters.size(); ++i) {
+      const KernelParameter& p = kernel.parameters[i];
+      const bool threadgroup = p.attribute == "threadgroup";
+      if (!present[i] || (!threadgroup && p.attribute != "buffer")) continue;
+      const bool writable = p.type.find("const ") != 0 && p.type.find("__global_host") == std::string::npos;
+      arguments_.push_back({p.name, threadgroup ? ArgumentKind::threadgroup_memory : ArgumentKind::buffer,
+                            static_cast<uint32_t>(p.index), writable});
+      used_.push_back(p.used);
+    }
+  }
+
+  const std::string& name() const override { return name_; }
+  uint32_t max_total_threads_per_threadgroup() const override { return max_threads_; }
+  size_t static_threadgroup_memory_length() const override { return static_bytes_; }
+  const std::vector<Argument>& arguments() const override { return arguments_; }
+
+  void run(const Dispatch& dispatch) const override {
+    const Uint3& group = dispatch.threads_per_threadgroup;
+    if (dispatch.threads_per_grid.volume() == 0) return;
+    if (group.volume() == 0 || group.volume() > max_threads_ || group.x > max_threads_ || group.y > max_threads_) {
+      fault(std::to_string(group.x) + " x " + std::to_string(group.y) + " x " + std::to_string(group.z) +
+            " threads per threadgroup; it must be between 1 and " + std::to_string(max_threads_));
+    }
+    Launch launch = launch_;
+    launch.dispatch = &dispatch;
+    size_t arena = static_bytes_;
+    for (size_t i = 0; i < arguments_.size(); ++i) {
+      const Argument& a = arguments_[i];
+      if (a.kind == ArgumentKind::buffer) {
+        const BufferBinding& b = dispatch.buffers[a.index];
+        if (used_[i] && !b.base) fault("no buffer is bound at index " + std::to_string(a.index) + ", '" + a.name + "'");
+        if (b.base && b.offset > b.length) {
+          fault("the offset of the buffer at index " + std::to_string(a.index) + " lies past its end");
+        }
+      } else {
+        const size_t bytes = dispatch.threadgroup_memory[a.index];
+        if (used_[i] && bytes == 0) {
+          fault("no threadgroup memory is set at index " + std::to_string(a.index) + ", '" + a.name + "'");
+        }
+        launch.arguments[a.index] = arena;
+        arena = align(arena + bytes, 16);
+      }
+    }
+    if (arena > kMaxThreadgroupMemory) {
+      fault("threadgroup memory of " + std::to_string(arena) + " bytes is more than " +
+            std::to_string(kMaxThreadgroupMemory));
+    }
+    launch.arena_bytes = arena;
+    execute(launch);
+  }
+
+ private:
+  [[noreturn]] void fault(const std::string& what) const {
+    throw std::runtime_error("kernel '" + name_ + "': " + what);
+  }
+
+  // Lays out the variables that the code of this kernel names: (id, size, alignment) in a section of the library.
+  void threadgroup_variables(void* library) {
+    const auto* at = *symbol<const unsigned long**>(library, "msl_threadgroup_begin");
+    const auto* end = *symbol<const unsigned long**>(library, "msl_threadgroup_end");
+    std::map<uint32_t, std::pair<size_t, size_t>> variables;
+    for (; at != end; at += 3) variables[static_cast<uint32_t>(at[0])] = {at[1], at[2]};
+    for (const auto& [id, v] : variables) {
+      static_bytes_ = align(static_bytes_, std::max<size_t>(v.second, 16));
+      launch_.variables.push_back({id, static_bytes_});
+      static_bytes_ += v.first;
+    }
+    static_bytes_ = align(static_bytes_, 16);
+    if (static_bytes_ > kMaxThreadgroupMemory) {
+      throw CompileError("Threadgroup memory size (" + std::to_string(static_bytes_) +
+                         ") exceeds the maximum threadgroup memory allowed (" + std::to_string(kMaxThreadgroupMemory) +
+                         ") in kernel '" + name_ + "'");
+    }
+  }
+
+  std::string name_;
+  Launch launch_;
+  size_t static_bytes_ = 0;
+  uint32_t max_threads_ = kMaxThreadsPerThreadgroup;
+  std::vector<Argument> arguments_;
+  std::vector<bool> used_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Pipeline> make_pipeline(std::shared_ptr<const Program> program, const Kernel& kernel,
+                                              const std::map<uint32_t, ConstantValue>& constants) {
+  return std::make_shared<PipelineImpl>(std::move(program), kernel, constants);
+}
+
+}  // namespace mps_simulator::msl

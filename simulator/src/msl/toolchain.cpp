@@ -1,0 +1,278 @@
+#include "toolchain.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+#include "hash.h"
+
+extern char** environ;
+
+namespace mps_simulator::msl {
+namespace fs = std::filesystem;
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error("cannot read " + path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+void write_file(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (!file) throw std::runtime_error("cannot write " + path);
+}
+
+namespace {
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+// The file that this code was loaded from.
+fs::path this_library() {
+  Dl_info info;
+  if (!dladdr(reinterpret_cast<void*>(&this_library), &info)) throw std::runtime_error("dladdr: no path");
+  return fs::canonical(info.dli_fname);
+}
+
+std::string find_root() {
+  const std::string root = environment("MPS_SIMULATOR_ROOT");
+  return root.empty() ? this_library().parent_path().parent_path().string() : root;
+}
+
+std::string identity(const fs::path& file) {
+  return file.string() + " " + std::to_string(fs::file_size(file)) + " " +
+         std::to_string(fs::last_write_time(file).time_since_epoch().count()) + "\n";
+}
+
+std::string find_clang() {
+  if (std::string clang = environment("MPS_SIMULATOR_CLANG"); !clang.empty()) return clang;
+  std::vector<std::string> folders;
+  std::istringstream path(environment("PATH"));
+  for (std::string folder; std::getline(path, folder, ':');) folders.push_back(folder);
+  folders.push_back("/usr/bin");
+  for (const std::string& folder : folders) {
+    const std::string clang = folder + "/clang++-19";
+    if (access(clang.c_str(), X_OK) == 0) return clang;
+  }
+  const std::string clang = "/usr/lib/llvm-19/bin/clang++";
+  if (access(clang.c_str(), X_OK) == 0) return clang;
+  throw std::runtime_error("clang++-19, which compiles Metal shaders here, is not installed (apt-get install clang-19)");
+}
+
+// A folder that only this user can write to: its shared objects are loaded into the process.
+void make_private(const fs::path& folder) {
+  fs::create_directories(folder.parent_path());
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
+    throw std::runtime_error("cannot make " + folder.string() + ": " + std::strerror(errno));
+  }
+  struct stat s;
+  if (lstat(folder.c_str(), &s) != 0 || !S_ISDIR(s.st_mode) || s.st_uid != geteuid() || (s.st_mode & 022) != 0) {
+    throw std::runtime_error("the shader cache " + folder.string() +
+                             " must be a folder that only its owner, this user, can write to");
+  }
+}
+
+std::string find_cache() {
+  fs::path base = environment("XDG_CACHE_HOME");
+  if (base.empty() && !environment("HOME").empty()) base = fs::path(environment("HOME")) / ".cache";
+  if (base.empty()) base = fs::temp_directory_path() / ("mps-simulator-" + std::to_string(geteuid()));
+  const fs::path cache = base / "mps-simulator";
+  make_private(cache);
+  make_private(cache / "msl");
+  return cache / "msl";
+}
+
+// What -march=native depends on.
+std::string processor() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string found;
+  for (std::string line; std::getline(file, line) && !line.empty();) {
+    for (const char* key : {"vendor_id", "cpu family", "model", "stepping", "flags", "CPU part", "Features"}) {
+      if (line.rfind(key, 0) == 0) found += line + "\n";
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+const Toolchain& Toolchain::instance() {
+  static const Toolchain toolchain;
+  return toolchain;
+}
+
+Toolchain::Toolchain()
+    : clang_(find_clang()), headers_(find_root() + "/include/metal"), cache_(find_cache()) {
+  if (!fs::is_directory(headers_)) {
+    throw std::runtime_error("the headers of Metal shaders are missing: " + headers_ + " (set MPS_SIMULATOR_ROOT)");
+  }
+  std::ostringstream all;
+  all << identity(fs::canonical(clang_)) << identity(this_library()) << processor() << headers_;
+  for (const std::string& flag : flags()) all << flag << "\n";
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(headers_)) {
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) all << file << "\n" << read_file(file);
+  fingerprint_ = sha256(all.str());
+  cache_ += "/" + fingerprint_.substr(0, 16);
+  make_private(cache_);
+}
+
+// The same in all passes, as one precompiled header serves them.
+//
+// Floating point is IEEE's, whatever MTLCompileOptions says of fast math: the strict reading, as Metal may do it. The one
+// freedom used is Metal's default of contracting a * b + c within an expression.
+std::vector<std::string> Toolchain::flags() const {
+  std::vector<std::string> f = {
+      "-x",
+      "c++",
+      "-std=c++14",
+      "-nostdinc",
+      "-nostdinc++",
+      "-I" + headers_,
+      "-fdeclspec",
+      "-O3",
+      "-fPIC",
+      "-ffp-contract=on",
+      "-fno-math-errno",
+      "-fno-exceptions",
+      "-fno-rtti",
+      "-fno-strict-aliasing",
+      "-fno-stack-protector",
+      "-fno-asynchronous-unwind-tables",
+      "-fomit-frame-pointer",
+      "-fcf-protection=none",
+      "-fvisibility=hidden",
+      "-fno-color-diagnostics",
+      "-fno-caret-diagnostics",
+      "-ferror-limit=50",
+      "-ftemplate-backtrace-limit=0",
+      "-w",
+  };
+#if defined(__x86_64__)
+  f.insert(f.end(), {"-march=native", "-mno-red-zone"});
+#endif
+  // -fsycl-is-device for its address spaces (keywords.h); it asks for a second target when it mangles __bf16.
+  for (const char* internal : {"-fsycl-is-device", "-ffloat16-excess-precision=none", "-fbfloat16-excess-precision=none",
+                               "-fno-pch-timestamp", "-aux-triple",
+#if defined(__x86_64__)
+                               "x86_64-pc-linux-gnu"
+#else
+                               "aarch64-unknown-linux-gnu"
+#endif
+       }) {
+    f.insert(f.end(), {"-Xclang", internal});
+  }
+  return f;
+}
+
+std::string Toolchain::temporary() const {
+  static std::atomic<unsigned> counter{0};
+  return cache_ + "/tmp-" + std::to_string(getpid()) + "-" + std::to_string(counter++);
+}
+
+std::string Toolchain::cached(const std::string& name, const std::function<bool(const std::string&)>& make) const {
+  const std::string path = cache_ + "/" + name;
+  if (access(path.c_str(), R_OK) == 0) return path;
+  const std::string partial = temporary() + "-" + name;
+  const bool keep = make(partial);
+  if (keep && std::rename(partial.c_str(), path.c_str()) != 0) {
+    throw std::runtime_error("cannot write " + path + ": " + std::strerror(errno));
+  }
+  if (!keep) unlink(partial.c_str());
+  return keep ? path : "";
+}
+
+Toolchain::Output Toolchain::run_on(std::vector<std::string> arguments, const std::string& text) const {
+  const std::string file = temporary() + ".cpp";
+  write_file(file, text);
+  arguments.push_back(file);
+  const Output output = run(std::move(arguments));
+  unlink(file.c_str());
+  return output;
+}
+
+Toolchain::Output Toolchain::run(std::vector<std::string> arguments) const {
+  const std::string base = temporary();
+  const std::string out = base + ".out", err = base + ".err";
+  arguments.insert(arguments.begin(), clang_);
+  std::vector<char*> argv;
+  for (std::string& a : arguments) argv.push_back(a.data());
+  argv.push_back(nullptr);
+
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  posix_spawn_file_actions_addopen(&actions, 2, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  pid_t pid;
+  const int spawned = posix_spawn(&pid, clang_.c_str(), &actions, nullptr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (spawned != 0) throw std::runtime_error("cannot start " + clang_ + ": " + std::strerror(spawned));
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  Output result{WIFEXITED(status) && WEXITSTATUS(status) == 0, read_file(out), read_file(err)};
+  for (const std::string& file : {out, err}) unlink(file.c_str());
+  return result;
+}
+
+std::string Toolchain::prelude() const {
+  return cached("prelude.pch", [&](const std::string& path) {
+    std::vector<std::string> arguments = flags();
+    arguments[1] = "c++-header";
+    arguments.insert(arguments.end(), {"-o", path, headers_ + "/_msl/prelude.h"});
+    const Output output = run(arguments);
+    if (!output.ok) throw std::runtime_error("the headers of Metal shaders do not compile:\n" + output.error);
+    return true;
+  });
+}
+
+Toolchain::Output Toolchain::preprocess(const std::string& source, const std::vector<std::string>& macros) const {
+  std::vector<std::string> arguments = {"-E", "-x", "c++", "-std=c++14", "-undef", "-nostdinc", "-nostdinc++",
+                                        "-I" + headers_, "-DMSL_READER", "-fno-color-diagnostics",
+                                        "-fno-caret-diagnostics", "-w",
+                                        // As Apple documents them for macOS 14: MSL 3.1.
+                                        "-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=310",
+                                        "-D__cpp_variable_templates=201304L", "-D__clang__=1"};
+  for (const std::string& m : macros) arguments.push_back("-D" + m);
+  return run_on(arguments, "#line 1 \"program_source\"\n" + source + "\n");
+}
+
+Toolchain::Output Toolchain::parse(const std::string& text) const {
+  std::vector<std::string> arguments = flags();
+  arguments.insert(arguments.end(), {"-include-pch", prelude(), "-fsyntax-only", "-Xclang", "-ast-dump"});
+  return run_on(arguments, text);
+}
+
+Toolchain::Output Toolchain::compile(const std::string& text, const std::string& path) const {
+  std::vector<std::string> arguments = flags();
+  // compiler-rt has the conversions to bfloat that Debian 12's libgcc lacks.
+  arguments.insert(arguments.end(),
+                   {"-include-pch", prelude(), "-shared", "-fuse-ld=lld", "-nostartfiles", "-nostdlib++",
+                    "--rtlib=compiler-rt", "--unwindlib=none", "-Wl,-z,defs", "-o", path});
+  return run_on(arguments, text);
+}
+
+}  // namespace mps_simulator::msl
