@@ -37,11 +37,12 @@ NEEDS_SIMULATOR = {
     "test_invalid_call_raises_before_anything_is_encoded",
     "test_layer_runs_on_our_kernels_alone",
     "test_long_pass_runs_in_slices",
+    "test_mixed_precision_runs_on_our_kernels",
     "test_network_trains_on_our_kernels_as_on_the_cpu",
     "test_no_mps_device_means_inert_and_silent",
     "test_old_torch_is_native_when_disabled",
     "test_plan_train_and_predict_run_on_our_kernels",
-    "test_residual_encoder_and_an_ensemble_of_folds",
+    "test_residual_encoder_and_an_ensemble_of_folds_with_what_torch_2_7_had",
     "test_traced_model_runs_our_kernel",
     "test_vmap_runs_our_kernel",
 }
