@@ -20,7 +20,6 @@ struct CompileOptions {
   Reference<NSArray*> libraries;
   BOOL preserveInvariance = NO;
   MTLLibraryOptimizationLevel optimizationLevel = MTLLibraryOptimizationLevelDefault;
-  NSUInteger maxTotalThreadsPerThreadgroup = 0;
 };
 
 struct FunctionConstant {
@@ -52,7 +51,6 @@ MPS_SIMULATOR_PROPERTY(CompileOptions, MTLLanguageVersion, languageVersion, Lang
 MPS_SIMULATOR_PROPERTY(CompileOptions, MTLLibraryType, libraryType, LibraryType)
 MPS_SIMULATOR_PROPERTY(CompileOptions, BOOL, preserveInvariance, PreserveInvariance)
 MPS_SIMULATOR_PROPERTY(CompileOptions, MTLLibraryOptimizationLevel, optimizationLevel, OptimizationLevel)
-MPS_SIMULATOR_PROPERTY(CompileOptions, NSUInteger, maxTotalThreadsPerThreadgroup, MaxTotalThreadsPerThreadgroup)
 
 - (BOOL)fastMathEnabled {
   return self.mathMode == MTLMathModeFast;

@@ -75,7 +75,6 @@ typedef NS_ENUM(NSUInteger, MTLLibraryError) {
 @property(nullable, readwrite, copy, nonatomic) NSArray* libraries;
 @property(readwrite, nonatomic) BOOL preserveInvariance;
 @property(readwrite, nonatomic) MTLLibraryOptimizationLevel optimizationLevel;
-@property(readwrite, nonatomic) NSUInteger maxTotalThreadsPerThreadgroup;
 @end
 
 @interface MTLFunctionConstant : NSObject
