@@ -34,6 +34,24 @@ def cmake_prefixes() -> list[str]:
     return prefixes
 
 
+class BuildError(Exception):
+    """A command failed; the message is what it said first about an error."""
+
+
+def run(command: list[object]) -> None:
+    """Shows what the command says as it says it. Raises BuildError, or OSError if there is no such command."""
+    words = [str(word) for word in command]
+    lines = []
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.strip())
+    if process.returncode:
+        errors = [line for line in lines if "error" in line.lower()] or lines[-1:] or [f"{words[0]} failed"]
+        raise BuildError(errors[0])
+
+
 class CMakeBuild(build_ext):
     """Runs CMakeLists.txt; its install step fills the package."""
 
@@ -51,10 +69,10 @@ class CMakeBuild(build_ext):
             f"-DPYTHON_EXECUTABLE={sys.executable}",
         ]
         try:
-            subprocess.run(configure, check=True)
-            subprocess.run(["cmake", "--build", build, "--target", "install"], check=True)
+            run(configure)
+            run(["cmake", "--build", build, "--target", "install"])
             missing = json.loads((package / "build.json").read_text())["missing"]
-        except (OSError, subprocess.CalledProcessError) as error:
+        except (OSError, BuildError) as error:
             missing = [f"a build without errors ({error})"]
             (package / "_bridge.so").unlink(missing_ok=True)
             (package / "build.json").write_text(json.dumps({"torch": "", "missing": missing}) + "\n")

@@ -1,0 +1,213 @@
+"""How the package comes in: with `import torch` or by itself, whole or broken, in workers, twice; and what it costs.
+
+Each test is a Python of its own. The broken packages are copies: the installed one stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import mps_conv_transpose3d
+
+USE = """
+import torch
+torch.manual_seed(0)
+layer, x = torch.nn.ConvTranspose3d(2, 3, 3, stride=2).half(), torch.randn(1, 2, 3, 3, 3).half()
+expected = layer(x)
+y = layer.to("mps")(x.to("mps"))
+y.sum().backward()
+assert torch.allclose(y.cpu().float(), expected.float(), atol=0.01)
+assert layer.weight.grad.isfinite().all()
+"""
+REINSTALL = "pip install --force-reinstall"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the installed package; PYTHONPATH=package.parent makes it the one that is imported."""
+    installed = Path(mps_conv_transpose3d.__file__).parent
+    return Path(shutil.copytree(installed, tmp_path / installed.name, ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def corrupt(package: Path) -> None:
+    (package / "_bridge.so").write_bytes(b"no library")
+
+
+def build_for_another_torch(package: Path) -> None:
+    build = json.loads((package / "build.json").read_text())
+    (package / "build.json").write_text(json.dumps({**build, "torch": "1.13.1"}))
+
+
+def fail_to_build(package: Path) -> None:
+    (package / "_bridge.so").unlink()
+    (package / "build.json").write_text(json.dumps({"torch": "", "missing": ["a build without errors (cmake)"]}))
+
+
+FAULTS = [corrupt, build_for_another_torch, fail_to_build]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_broken_build_warns_at_first_use_and_works(run_python, package, fault):
+    fault(package)
+    program = f"""
+import torch, sys
+print("imported", file=sys.stderr)
+{USE}
+layer(x.to("mps"))
+import mps_conv_transpose3d as m
+assert m.__file__.startswith({str(package)!r}) and m.is_enabled()
+print(m.unavailable_reason())
+"""
+    result = run_python(program, PYTHONPATH=str(package.parent), PYTHONWARNINGS="always")
+    assert result.returncode == 0, result.stderr
+    before, _, after = result.stderr.partition("imported\n")
+    assert before == ""
+    assert after.count("Warning") == 1
+    assert REINSTALL in after and "doctor" in after
+    assert REINSTALL in result.stdout
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_broken_build_is_silent_where_it_is_not_used(run_python, package, fault):
+    fault(package)
+    program = """
+import torch, mps_conv_transpose3d as m
+print(torch.nn.ConvTranspose3d(2, 3, 2)(torch.ones(1, 2, 2, 2, 2)).shape[1])
+m.disable()
+assert not m.is_enabled()
+m.enable()
+"""
+    for environment in ({}, {"MPS_CONV_TRANSPOSE3D": "0"}):
+        result = run_python(program, PYTHONPATH=str(package.parent), PYTHONWARNINGS="always", **environment)
+        assert (result.stdout, result.stderr) == ("3\n", "")
+
+
+@pytest.mark.parametrize("missing", [["METAL", "FOUNDATION"], ["Torch", "METAL", "FOUNDATION"]], ids=str)
+def test_no_metal_means_inert(run_python, simulator, package, missing):
+    """A server: nothing is registered."""
+    (package / "_bridge.so").unlink()
+    (package / "build.json").write_text(json.dumps({"torch": "", "missing": missing}))
+    program = """
+import torch, mps_conv_transpose3d as m
+m.enable()
+print(m.is_enabled(), torch._C._dispatch_has_kernel_for_dispatch_key("aten::_convolution", "MPS"))
+print(m.unavailable_reason())
+"""
+    environment = {"PYTHONPATH": str(package.parent), "PYTHONWARNINGS": "always", "MPS_SIMULATOR": "0"}
+    result = run_python(program, **environment)
+    assert result.stdout.startswith("False False\nnot built for want of ")
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["_switch.py", "_bridge.py"])
+def test_broken_package_does_not_break_torch(run_python, package, name):
+    (package / name).write_text("raise RuntimeError('broken on purpose')")
+    result = run_python("import torch; print(torch.ones(2).sum().item())", PYTHONPATH=str(package.parent))
+    assert result.stdout == "2.0\n", result.stderr
+    assert "broken on purpose" in result.stderr
+
+
+def test_unreadable_build_record(run_python, package):
+    (package / "build.json").write_text("{")
+    program = "import torch, mps_conv_transpose3d as m; print(m.unavailable_reason())"
+    result = run_python(program, PYTHONPATH=str(package.parent), PYTHONWARNINGS="always")
+    assert result.stdout.startswith("not installed by pip"), result.stderr
+    assert result.stderr == ""
+
+
+def test_without_autoload_the_import_does_it(run_python, simulator):
+    """TORCH_DEVICE_BACKEND_AUTOLOAD=0, and torch 2.4, which has no entry points."""
+    program = f"""
+import torch
+from mps_simulator._autoload import load
+load()  # the device, which comes by an entry point too
+import sys
+assert "mps_conv_transpose3d" not in sys.modules
+import mps_conv_transpose3d
+assert mps_conv_transpose3d.is_enabled()
+{USE}
+"""
+    result = run_python(program, TORCH_DEVICE_BACKEND_AUTOLOAD="0", PYTHONWARNINGS="always")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers(run_python, tmp_path, method):
+    """Data loaders start them by the dozen: each imports torch, none says anything."""
+    program = f"""
+import torch
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+    def __getitem__(self, i):
+        import mps_conv_transpose3d
+        assert mps_conv_transpose3d.is_enabled()
+        return torch.nn.functional.conv_transpose3d(torch.ones(1, 1, 2, 2, 2), torch.ones(1, 1, 2, 2, 2), stride=2)
+
+if __name__ == "__main__":
+    {USE.strip().replace(chr(10), chr(10) + "    ")}
+    loader = torch.utils.data.DataLoader(Data(), num_workers=2, multiprocessing_context={method!r})
+    print(sum(layer.weight.new_tensor(batch.sum().item()).item() for batch in loader))
+"""
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    result = run_python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", PYTHONWARNINGS="always")
+    if method != "fork":  # they import the program's file: runpy alone does not tell them where it is
+        import subprocess
+        import sys
+
+        result = subprocess.run([sys.executable, "-W", "always", script], capture_output=True, text=True, timeout=300)
+    assert result.stdout == "256.0\n", result.stderr
+    assert "mps_conv_transpose3d" not in result.stderr
+
+
+@pytest.mark.parametrize("fault", [None, corrupt])
+def test_reload(run_python, package, fault):
+    """A notebook's autoreload, or a test runner that drops modules: no second registration, and off is off."""
+    if fault is not None:
+        fault(package)
+    program = f"""
+import warnings
+import torch, importlib, sys
+native = torch._C._dispatch_dump("aten::_convolution")
+import mps_conv_transpose3d as m
+assert m.is_enabled()
+importlib.reload(m)
+assert m.is_enabled()
+for name in [n for n in sys.modules if n.startswith("mps_conv_transpose3d")]:
+    del sys.modules[name]
+import mps_conv_transpose3d as again
+assert again is not m and again.is_enabled()
+{USE}
+again.disable()
+assert not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_convolution", "MPS")
+assert not again.is_enabled() and not m.is_enabled()
+again.enable()
+{USE}
+"""
+    result = run_python(program, PYTHONPATH=str(package.parent))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("Warning") == (fault is not None)
+
+
+@pytest.mark.parametrize("fault", [None, corrupt])
+def test_cost_at_import(run_python, package, fault):
+    """50 ms at most, of which this is the best of three: the machine may be busy."""
+    if fault is not None:
+        fault(package)
+    program = """
+import time, torch
+from _mps_conv_transpose3d_autoload import autoload
+start = time.perf_counter()
+autoload()
+print(time.perf_counter() - start)
+"""
+    environment = {"PYTHONPATH": str(package.parent), "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+    results = [run_python(program, **environment) for _ in range(3)]
+    assert min(float(result.stdout) for result in results) < 0.05
