@@ -55,6 +55,7 @@ class Reader {
   ReadResult run(bool includes, const std::set<std::pair<int, int>>& unify) {
     words(includes);
     attributes();
+    array_parameters();
     structure();
     defined_constants();
     result_.text = write(nullptr);
@@ -249,6 +250,25 @@ class Reader {
       }
     }
     return nullptr;
+  }
+
+  // constant int strides[2], as a parameter, is a pointer into that address space.
+  void array_parameters() {
+    for (size_t i = 1; i + 1 < tokens_.size(); ++i) {
+      if (!is_address_space(at(i)) || at(i).is("thread")) continue;
+      if (!at(i - 1).is("(") && !at(i - 1).is(",") && !at(i - 1).is("const")) continue;
+      for (size_t j = i + 1; j + 1 < tokens_.size(); ++j) {
+        if (at(j).is("<")) j = closing_angle(j);
+        if (attributes_.count(j) || !(at(j).is_identifier() || at(j).is("::") || at(j).is(">") || at(j).is("["))) break;
+        if (!at(j).is("[")) continue;
+        const size_t close = closing(j);
+        if (at(close + 1).is(",") || at(close + 1).is(")") || attributes_.count(close + 1)) {
+          tokens_[j - 1].before += "* ";
+          for (size_t k = j; k <= close; ++k) tokens_[k].erase();
+        }
+        break;
+      }
+    }
   }
 
   // --- declarations
