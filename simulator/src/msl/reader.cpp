@@ -634,7 +634,7 @@ class Reader {
       const Token& t = tokens_[i];
       if (t.source_line != source_line) {
         if (!text.empty()) text += '\n';
-        if (t.line != line + 1) text += "#line " + std::to_string(t.line) + " \"program_source\"\n";
+        if (t.line != line + 1 || text.empty()) text += "#line " + std::to_string(t.line) + " \"program_source\"\n";
         line = t.line;
         source_line = t.source_line;
         column = 1;
