@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -60,7 +61,9 @@ class CMakeBuild(build_ext):
         if self.inplace:
             package = ROOT / "python" / "mps_conv_transpose3d"
         package.mkdir(parents=True, exist_ok=True)
-        build = ROOT / "build" / "cmake"
+        # CMake takes compilers and packages from its cache, whatever they have become since.
+        environment = [os.environ.get("CMAKE_TOOLCHAIN_FILE", ""), sys.executable, *cmake_prefixes()]
+        build = ROOT / "build" / f"cmake-{zlib.crc32(repr(environment).encode()):08x}"
         configure = [
             *("cmake", "-S", ROOT, "-B", build, "-G", "Ninja"),
             f"-DCMAKE_INSTALL_PREFIX={package}",
