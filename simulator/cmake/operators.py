@@ -82,6 +82,8 @@ def table(operators: Operators, refused_by_version: dict[str, list[str]]) -> str
         "namespace mps_simulator::operators {\n\n"
         + _array("with_kernel", operators.with_kernel())
         + "\n"
+        + _array("without_kernel", operators.refused())
+        + "\n"
         + _array("with_kernel_beside_composite", operators.with_kernel_beside_composite())
         + "\nconst std::map<std::string, std::vector<const char*>>& refused_by_version() {\n"
         + "  static const std::map<std::string, std::vector<const char*>> names = {\n"

@@ -228,20 +228,29 @@ def test_the_list_is_that_of_the_installed_torch():
     assert not {"cumsum.out", "max_pool3d_with_indices", "add.Tensor", "conv_transpose3d.input", "relu.out"} & refused
 
 
-def test_an_older_version_lacks_what_it_lacked():
+def test_another_version_has_what_it_has():
     program = """
 import torch
 x = torch.ones(1, 1, 4, 4, 4, device="mps")
-torch.nn.functional.max_pool2d(x[0], 2)
-try:
-    torch.nn.functional.max_pool3d(x, 2)
-except NotImplementedError as error:
-    assert "'aten::max_pool3d_with_indices' is not currently implemented for the MPS device" in str(error), error
-    print("refused")
+for name, call in {
+    "max_pool2d": lambda: torch.nn.functional.max_pool2d(x[0], 2),  # always there
+    "max_pool3d": lambda: torch.nn.functional.max_pool3d(x, 2),  # since 2.9
+    "heaviside": lambda: torch.heaviside(x, x),  # since 2.15
+    "mode": lambda: torch.mode(x),  # not yet there
+}.items():
+    try:
+        call()
+    except NotImplementedError as error:
+        assert "is not currently implemented for the MPS device" in str(error), error
+        print(name)
 """
-    for version, printed in {"2.7": "refused\n", "2.13": ""}.items():
+    for version, refused in {
+        "2.7": "max_pool3d heaviside mode",
+        "2.13": "heaviside mode",
+        "2.15": "mode",
+    }.items():
         result = run(program, MPS_SIMULATOR_TORCH=version)
-        assert (result.returncode, result.stdout) == (0, printed), result.stderr
+        assert (result.returncode, result.stdout.split()) == (0, refused.split()), result.stderr
 
 
 def test_an_emulated_version_must_be_a_version():

@@ -11,10 +11,12 @@
 namespace mps_simulator {
 namespace {
 
+constexpr TorchVersion kInstalled{TORCH_VERSION_MAJOR, TORCH_VERSION_MINOR};
+
 TorchVersion read_torch_version() {
   const char* text = std::getenv("MPS_SIMULATOR_TORCH");
   if (text == nullptr || *text == '\0') {
-    return {TORCH_VERSION_MAJOR, TORCH_VERSION_MINOR};
+    return kInstalled;
   }
   TorchVersion version{};
   TORCH_CHECK(std::sscanf(text, "%d.%d", &version.major, &version.minor) == 2, "MPS_SIMULATOR_TORCH must be X.Y, not '",
@@ -40,26 +42,34 @@ const TorchVersion& torch_version() {
 }
 
 namespace operators {
+namespace {
 
-const std::vector<const char*>& refused() {
-  static const std::vector<const char*> none;
-  const auto& version = torch_version();
+std::unordered_set<c10::OperatorName> read_names() {
+  std::unordered_set<c10::OperatorName> names;
+  const auto insert = [&](const std::vector<const char*>& added) {
+    for (const char* name : added) {
+      names.insert(parse(name));
+    }
+  };
+  insert(with_kernel());
+  const auto& emulated = torch_version();
   const auto& by_version = refused_by_version();
-  const auto found = by_version.find(std::to_string(version.major) + "." + std::to_string(version.minor));
-  return found == by_version.end() ? none : found->second;
+  const auto refused = by_version.find(std::to_string(emulated.major) + "." + std::to_string(emulated.minor));
+  if (refused != by_version.end()) {
+    if (kInstalled < emulated) {
+      insert(without_kernel());  // what has come since; the list says what has not
+    }
+    for (const char* name : refused->second) {
+      names.erase(parse(name));
+    }
+  }
+  return names;
 }
 
+}  // namespace
+
 bool has_kernel(const c10::OperatorName& name) {
-  static const auto* const names = [] {
-    auto* set = new std::unordered_set<c10::OperatorName>;
-    for (const char* known : with_kernel()) {
-      set->insert(parse(known));
-    }
-    for (const char* missing : refused()) {
-      set->erase(parse(missing));
-    }
-    return set;
-  }();
+  static const auto* const names = new std::unordered_set<c10::OperatorName>(read_names());
   return names->count(name) != 0;
 }
 

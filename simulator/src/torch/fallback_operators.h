@@ -21,13 +21,12 @@ namespace operators {
 
 // Tables that cmake/operators.py writes, by full name ("aten::add.out").
 const std::vector<const char*>& with_kernel();
+const std::vector<const char*>& without_kernel();
 const std::vector<const char*>& with_kernel_beside_composite();
 const std::map<std::string, std::vector<const char*>>& refused_by_version();
 
-// The names that the emulated version lacks though the installed one may have them; empty for the installed version.
-const std::vector<const char*>& refused();
-
-// Whether PyTorch has a kernel for it at key MPS. Composites never ask: the dispatcher resolves them by itself.
+// Whether the emulated PyTorch has a kernel for it at key MPS. Composites never ask: the dispatcher resolves them by
+// itself.
 bool has_kernel(const c10::OperatorName& name);
 
 }  // namespace operators

@@ -86,6 +86,11 @@ auto run_native(const std::string& name, Body body) {
   return body(aliases);
 }
 
+// The CPU's own float16 takes a hundred times as long as its float32; the sums are float32 on a Mac too.
+at::Tensor float32_for_float16(const at::Tensor& cpu) {
+  return cpu.scalar_type() == at::kHalf ? cpu.to(at::kFloat) : cpu;
+}
+
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias_,
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
                        at::IntArrayRef output_padding, int64_t groups) {
@@ -93,9 +98,9 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
   const Geometry geometry{stride, padding, dilation, transposed, output_padding, groups};
   check_types(input, weight, bias, geometry);
   return run_native("aten::convolution_overrideable", [&](Aliases& aliases) {
-    const auto x = aliases.to_cpu(input);
-    const auto w = aliases.to_cpu(weight);
-    const auto b = bias.defined() ? std::optional(aliases.to_cpu(bias)) : std::nullopt;
+    const auto x = float32_for_float16(aliases.to_cpu(input));
+    const auto w = float32_for_float16(aliases.to_cpu(weight));
+    const auto b = bias.defined() ? std::optional(float32_for_float16(aliases.to_cpu(bias))) : std::nullopt;
     at::Tensor y;
     if (overhangs(geometry)) {
       const std::vector<int64_t> zeros(padding.size(), 0);
@@ -106,7 +111,7 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
     } else {
       y = at::convolution(x, w, b, stride, padding, dilation, transposed, output_padding, groups);
     }
-    return aliases.to_mps(y.contiguous(memory_format(input, weight)));
+    return aliases.to_mps(y.to(input.scalar_type()).contiguous(memory_format(input, weight)));
   });
 }
 
@@ -120,9 +125,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(const at::Te
   const Geometry geometry{stride, padding, dilation, transposed, output_padding, groups};
   TORCH_CHECK(at::isFloatingType(grad_output.scalar_type()), "Convolution is supported only for Floating types");
   return run_native("aten::convolution_backward_overrideable", [&](Aliases& aliases) {
-    auto gy = aliases.to_cpu(grad_output);
-    const auto x = aliases.to_cpu(input);
-    const auto w = aliases.to_cpu(weight);
+    auto gy = float32_for_float16(aliases.to_cpu(grad_output));
+    const auto x = float32_for_float16(aliases.to_cpu(input));
+    const auto w = float32_for_float16(aliases.to_cpu(weight));
     const std::array<bool, 3> mask{output_mask[0], output_mask[1], false};
     const std::vector<int64_t> zeros(padding.size(), 0);
     if (overhangs(geometry)) {
@@ -135,7 +140,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(const at::Te
     const auto [grad_input, grad_weight, grad_bias] = at::convolution_backward(
         gy, x, w, std::nullopt, stride, padding, dilation, transposed, output_padding, groups, mask);
     const auto to_mps = [&](const at::Tensor& cpu) {
-      return cpu.defined() ? aliases.to_mps(cpu.contiguous(memory_format(input, weight))) : cpu;
+      if (!cpu.defined()) {
+        return cpu;
+      }
+      return aliases.to_mps(cpu.to(input.scalar_type()).contiguous(memory_format(input, weight)));
     };
     return std::tuple(to_mps(grad_input), to_mps(grad_weight), at::Tensor());
   });
