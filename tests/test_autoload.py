@@ -103,7 +103,7 @@ print(m.unavailable_reason())
     assert result.stderr == ""
 
 
-@pytest.mark.parametrize("name", ["_switch.py", "_bridge.py"])
+@pytest.mark.parametrize("name", ["_switch.py", "_loading.py"])
 def test_broken_package_does_not_break_torch(run_python, package, name):
     (package / name).write_text("raise RuntimeError('broken on purpose')")
     result = run_python("import torch; print(torch.ones(2).sum().item())", PYTHONPATH=str(package.parent))

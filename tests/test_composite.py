@@ -66,7 +66,8 @@ def test_invalid_call(name):
     assert outcome(lambda: forward("mps", *arguments)) == outcome(lambda: forward("cpu", *arguments))
 
 
-@pytest.mark.parametrize("name", MIXED_DTYPES)
+# What the CPU says of bfloat16 depends on the processor.
+@pytest.mark.parametrize("name", [name for name in MIXED_DTYPES if "bfloat16" not in name])
 def test_mixed_dtypes(name):
     arguments = ((1, 4, 3, 3, 3), (4, 2, 3, 3, 3), {"bias": (2,)}, MIXED_DTYPES[name])
     assert outcome(lambda: forward("mps", *arguments)) == outcome(lambda: forward("cpu", *arguments))
@@ -91,7 +92,7 @@ def test_what_is_not_ours_goes_on(other):
     torch.manual_seed(0)
     x, w = torch.randn(1, 2, *[4] * axes, dtype=kind), torch.randn(2, 2, *[2] * axes, dtype=kind)
     function = getattr(F, "conv_transpose3d" if other == "complex" else other)
-    on_cpu, on_mps = ((x.to(device).requires_grad_(), w.to(device).requires_grad_()) for device in ("cpu", "mps"))
+    on_cpu, on_mps = ((x.detach().to(device).requires_grad_(), w.detach().to(device).requires_grad_()) for device in ("cpu", "mps"))
     expected, actual = function(*on_cpu), function(*on_mps)
     assert torch.allclose(actual.cpu(), expected, atol=1e-5)
     expected.abs().sum().backward()

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from . import _bridge
+from . import _loading
 from ._version import __version__
 
 # What changes how PyTorch or this package behaves on `mps`.
@@ -77,7 +77,7 @@ def describe() -> dict[str, Any]:
 
 def _built_for() -> str | None:
     try:
-        return json.loads((_bridge.PACKAGE / "build.json").read_text())["torch"] or None
+        return json.loads((_loading.PACKAGE / "build.json").read_text())["torch"] or None
     except (OSError, ValueError, LookupError):
         return None
 

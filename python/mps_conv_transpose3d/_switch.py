@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from . import _bridge, _composite
+from . import _composite, _loading
 
 # What computes ConvTranspose3d on `mps`: our kernels, plain PyTorch operations, or (None) PyTorch itself.
 Operators = Literal["kernels", "composite"]
@@ -46,12 +46,12 @@ def enabled(mode: bool = True) -> Iterator[None]:
 
 def unavailable_reason() -> str | None:
     """Why this machine cannot use our kernels, and what to do; None where it can."""
-    return _bridge.load().error
+    return _loading.load().error
 
 
 def serving() -> Operators | None:
     """What computes ConvTranspose3d on ``mps`` now; None: PyTorch itself, as if this package were not there."""
-    bridge = _bridge.load()
+    bridge = _loading.load()
     if bridge.error is None and torch.ops.mps_conv_transpose3d.is_enabled():
         return "kernels"
     return "composite" if _composite.is_enabled() else None
@@ -59,7 +59,7 @@ def serving() -> Operators | None:
 
 def serve(operators: Operators | None) -> None:
     """Have these compute it, and no others. Raises RuntimeError if the kernels are asked for and cannot be loaded."""
-    bridge = _bridge.load()
+    bridge = _loading.load()
     before = serving()
     if operators == before:
         return
@@ -76,7 +76,7 @@ def serve(operators: Operators | None) -> None:
 
 
 def _best() -> Operators | None:
-    bridge = _bridge.load()
+    bridge = _loading.load()
     if bridge.error is None:
         return "kernels"
     return "composite" if bridge.may_have_mps else None

@@ -1,4 +1,4 @@
-"""Finds and loads the compiled operators."""
+"""Finds and loads the compiled operators, _bridge.so: a module of that name would be hidden by it."""
 
 from __future__ import annotations
 
