@@ -8,11 +8,24 @@ import sys
 from pathlib import Path
 
 import mps_simulator
+import pytest
 import torch
+from filelock import FileLock
 
 
-def build(source: Path, directory: Path) -> Path:
-    """Configure and build `source` in `directory`, which is returned."""
+def build(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The build directory of `source`, which is built once however many test processes there are."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    directory = shared / source.name
+    with FileLock(shared / f"{source.name}.lock"):
+        if not directory.exists():
+            _build(source, directory)
+    return directory
+
+
+def _build(source: Path, directory: Path) -> None:
     toolchain = Path(mps_simulator.__file__).parent / "cmake" / "toolchain.cmake"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "CMAKE_TOOLCHAIN_FILE": str(toolchain), "PATH": path}
@@ -21,4 +34,3 @@ def build(source: Path, directory: Path) -> Path:
     for command in (configure, ["/usr/bin/env", "cmake", "--build", directory]):
         result = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert result.returncode == 0, result.stdout + result.stderr
-    return directory

@@ -11,7 +11,7 @@ from cmake_project import build
 
 @pytest.fixture(scope="module")
 def ops(tmp_path_factory):
-    directory = build(Path(__file__).parent / "device_extension", tmp_path_factory.mktemp("device_extension"))
+    directory = build(Path(__file__).parent / "device_extension", tmp_path_factory)
     torch.ops.load_library(directory / "libdevice_extension.so")
     return torch.ops.device_extension
 

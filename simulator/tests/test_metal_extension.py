@@ -12,7 +12,7 @@ from cmake_project import build
 
 @pytest.fixture(scope="module", autouse=True)
 def extension(tmp_path_factory: pytest.TempPathFactory) -> None:
-    directory = build(Path(__file__).parent / "extension", tmp_path_factory.mktemp("extension"))
+    directory = build(Path(__file__).parent / "extension", tmp_path_factory)
     torch.ops.load_library(directory / "libsaxpy.so")
 
 

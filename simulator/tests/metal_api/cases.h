@@ -1,4 +1,4 @@
-// Named cases, each run in a process of its own: `metal_api NAME`. Without a name they are listed.
+// Named cases, each run in a child process. `metal_api NAME` runs one in the process itself.
 #pragma once
 
 #import <Metal/Metal.h>

@@ -1,3 +1,6 @@
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cstdio>
 
 #include "cases.h"
@@ -80,18 +83,42 @@ void check_refused(const std::string& text, const std::function<void()>& call) {
   throw std::logic_error("not refused: \"" + text + "\"");
 }
 
-int main(int argc, char** argv) {
-  if (argc == 1) {
-    for (const auto& [name, run] : cases()) std::puts(name.c_str());
-    return 0;
-  }
+namespace {
+
+constexpr unsigned kSecondsPerCase = 60;
+
+int run(const std::string& name) {
   try {
     @autoreleasepool {
-      cases().at(argv[1])();
+      cases().at(name)();
     }
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
+    std::fprintf(stderr, "%s: %s\n", name.c_str(), error.what());
     return 1;
   }
   return 0;
+}
+
+bool run_in_child(const std::string& name) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(kSecondsPerCase);
+    _exit(run(name));
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 2) return run(argv[1]);
+  bool all_passed = true;
+  for (const auto& each : cases()) {
+    const bool passed = run_in_child(each.first);
+    std::printf("%s %s\n", passed ? "passed" : "FAILED", each.first.c_str());
+    all_passed = all_passed && passed;
+  }
+  return all_passed ? 0 : 1;
 }
