@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mps_simulator
 import pytest
 import torch
 from filelock import FileLock
+
+import mps_simulator
 
 
 def build(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mps_simulator
 import pytest
 import torch
 from cmake_project import build
+
+import mps_simulator
 
 
 @pytest.fixture(scope="module", autouse=True)
