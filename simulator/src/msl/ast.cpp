@@ -300,8 +300,15 @@ class TreeReader {
     if (p->kind != "CXXConstructExpr" && p->kind != "CXXTemporaryObjectExpr") return false;
     const std::string type = p->quoted(0), canonical = p->canonical_type();
     const std::string signature = p->quoted(type == canonical ? 1 : 2);
-    for (const std::string& t : {type, canonical}) {
-      if (signature.rfind("void (const " + t + " &)", 0) == 0 || signature.rfind("void (" + t + " &&)", 0) == 0) return true;
+    // "void (const T &)" or "void (T &&)", where T may be printed with less qualification than the type.
+    for (const auto& [before, after] : {std::pair("void (const ", " &)"), {"void (", " &&)"}}) {
+      if (signature.rfind(before, 0) != 0) continue;
+      const size_t begin = std::string_view(before).size(), end = signature.find(after);
+      if (end == std::string::npos || end < begin) continue;
+      const std::string t = signature.substr(begin, end - begin);
+      for (const std::string& whole : {type, canonical}) {
+        if (whole.size() >= t.size() && whole.compare(whole.size() - t.size(), t.size(), t) == 0) return true;
+      }
     }
     return false;
   }
@@ -328,14 +335,14 @@ class TreeReader {
     }
   }
 
-  // MSL's vectors have no addressable components: `&v.x` is a `&`, a member, and then the vector.
+  // MSL's vectors have no addressable components: `&v.x` is a `&`, members (one of an anonymous union), the vector.
   void vector_component(const Node& node) {
-    const Node* member = parent();
-    const Node* operation = parent(2);
-    if (!member || !operation || member->kind != "MemberExpr" || operation->kind != "UnaryOperator") return;
-    if (!operation->has("'&'") || !operation->in_source()) return;
-    if (node.canonical_type().find("msl_types::vec<") != std::string::npos && node.canonical_type().back() == '>') {
-      error(operation->where(), "address of vector element requested");
+    auto it = stack_.rbegin();
+    while (it != stack_.rend() && it->kind == "MemberExpr") ++it;
+    if (it == stack_.rbegin() || it == stack_.rend() || it->kind != "UnaryOperator" || !it->has("'&'")) return;
+    const std::string type = node.canonical_type();
+    if (it->in_source() && type.find("msl_types::vec<") != std::string::npos && type.back() == '>') {
+      error(it->where(), "address of vector element requested");
     }
   }
 

@@ -42,12 +42,11 @@ std::string msl_names(std::string text) {
   replace_all(text, "__global_host ", "constant ");
   replace_all(text, "__global ", "device ");
   replace_all(text, "__local ", "threadgroup ");
-  for (const auto& [from, to] : {std::pair("half' (aka '_Float16'", "half'("), {"bfloat' (aka '__bf16'", "bfloat'("}}) {
-    replace_all(text, std::string(from) + ")", std::string(to).substr(0, std::string(to).size() - 1));
-  }
   replace_all(text, "_Float16", "half");
   replace_all(text, "__bf16", "bfloat");
   replace_all(text, "msl_types::", "");
+  static const std::regex same(R"('([^']*)' \(aka '\1'\))");
+  text = std::regex_replace(text, same, "'$1'");
   return text;
 }
 
