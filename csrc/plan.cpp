@@ -64,8 +64,8 @@ struct Grid {
 
 Grid grid_of(Pass pass, const ConvTranspose3dParams& p) {
   const Axis &d = p.depth, &h = p.height, &w = p.width;
-  const int64_t taps = int64_t{d.kernel} * h.kernel * w.kernel;
-  const auto reaching = [](const Axis& axis) { return (axis.kernel + axis.tap_step - 1) / axis.tap_step; };
+  const int64_t taps = int64_t{d.taps} * h.taps * w.taps;
+  const auto reaching = [](const Axis& axis) { return (axis.taps + axis.tap_step - 1) / axis.tap_step; };
   switch (pass) {
     case Pass::forward: {
       const int64_t taps_per_output = int64_t{reaching(d)} * reaching(h) * reaching(w);

@@ -35,17 +35,17 @@ inline Reaching taps_reaching(constant Axis& axis, int o) {
   const bool reached = tap < axis.tap_step;
   tap += past_the_end * axis.tap_step;
   input -= past_the_end * axis.input_step;
-  if (!reached || tap >= axis.kernel || shifted < tap * axis.dilation) {
+  if (!reached || tap >= axis.taps || shifted < tap * axis.dilation) {
     return {0, 0, 0};
   }
-  return {tap, input, min((axis.kernel - 1 - tap) / axis.tap_step, input / axis.input_step) + 1};
+  return {tap, input, min((axis.taps - 1 - tap) / axis.tap_step, input / axis.input_step) + 1};
 }
 
 // The taps through which input coordinate `i` reaches an output.
 inline Range taps_of_input(constant Axis& axis, int i) {
   const int start = i * axis.stride - axis.padding;
   const int first = max(0, ceil_div(-start, axis.dilation));
-  const int last = min(axis.kernel - 1, floor_div(axis.output - 1 - start, axis.dilation));
+  const int last = min(axis.taps - 1, floor_div(axis.output - 1 - start, axis.dilation));
   return {first, last - first + 1};
 }
 
@@ -57,10 +57,10 @@ inline Range inputs_of_tap(constant Axis& axis, int k) {
   return {first, last - first + 1};
 }
 
-inline int taps_per_filter(constant ConvTranspose3dParams& p) { return p.depth.kernel * p.height.kernel * p.width.kernel; }
+inline int taps_per_filter(constant ConvTranspose3dParams& p) { return p.depth.taps * p.height.taps * p.width.taps; }
 
 inline int tap_index(constant ConvTranspose3dParams& p, int kd, int kh, int kw) {
-  return (kd * p.height.kernel + kh) * p.width.kernel + kw;
+  return (kd * p.height.taps + kh) * p.width.taps + kw;
 }
 
 inline long offset(constant Strides& strides, int n, int channel) { return n * strides.batch + channel * strides.channel; }
@@ -190,8 +190,8 @@ template <typename T>
                                              uint simdgroups [[simdgroups_per_threadgroup]]) {
   threadgroup float simdgroup_sums[kMaxSimdgroups];
   const int tap = int(element.x), o = int(element.y), c = int(element.z + first);
-  const int kw = tap % p.width.kernel, kh = tap / p.width.kernel % p.height.kernel;
-  const int kd = tap / p.width.kernel / p.height.kernel;
+  const int kw = tap % p.width.taps, kh = tap / p.width.taps % p.height.taps;
+  const int kd = tap / p.width.taps / p.height.taps;
   const Range along_d = inputs_of_tap(p.depth, kd);
   const Range along_h = inputs_of_tap(p.height, kh);
   const Range along_w = inputs_of_tap(p.width, kw);

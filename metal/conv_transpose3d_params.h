@@ -3,7 +3,7 @@
 
 // One spatial axis of  y[i * stride + k * dilation - padding] += x[i] * w[k].
 struct Axis {
-  int input, output, kernel;  // sizes
+  int input, output, taps;  // sizes
   int stride, padding, dilation;
   // With g = gcd(stride, dilation): the taps that reach one output coordinate lie tap_step = stride / g apart, and the
   // inputs they meet input_step = dilation / g.
