@@ -162,12 +162,13 @@ def test_memory_formats(transform):
     def call(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         return F.conv_transpose3d(x, w, **SMALL.arguments)
 
-    on_mps = call(x.to("mps"), w.to("mps"))
+    mine = x.to("mps"), w.to("mps")
+    on_mps = call(*mine)
     assert_accurate(on_mps, call(x.double(), w.double()), call(x, w), "output")
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode() as mode:
-        predicted = call(mode.from_tensor(x.to("mps")), mode.from_tensor(w.to("mps")))
+        predicted = call(*(mode.from_tensor(tensor) for tensor in mine))
     assert on_mps.stride() == predicted.stride()
 
 

@@ -97,12 +97,16 @@ def check_grad_output(grad_output: torch.Tensor, input: torch.Tensor, geometry: 
     """Raises RuntimeError if grad_output has not the shape, dtype or device of the output."""
     check_same_device(input, grad_output, "gradient of the output")
     check_same_dtype(input, grad_output)
+    if grad_output.dim() != 5:
+        raise RuntimeError(
+            f"Expected input and grad_output to have the same number of dimensions, but got: 5 and {grad_output.dim()}"
+        )
     for dim, size in enumerate((geometry.batch, geometry.out_channels, *geometry.output)):
-        if grad_output.dim() != 5 or grad_output.size(dim) != size:
-            found = f"dimension {grad_output.dim()}"
-            if dim < grad_output.dim():
-                found += f" and tensor.size[{dim}] = {grad_output.size(dim)}"
-            raise RuntimeError(f"Expected a tensor of dimension 5 and tensor.size[{dim}] == {size}, but got: {found}")
+        if grad_output.size(dim) != size:
+            raise RuntimeError(
+                f"Expected a tensor of dimension 5 and tensor.size[{dim}] == {size} but got: dimension 5 and "
+                f"tensor.size[{dim}] = {grad_output.size(dim)}"
+            )
 
 
 def check_same_device(input: torch.Tensor, other: torch.Tensor, name: str) -> None:
