@@ -138,11 +138,6 @@ REFUSED = {
         3,
         "recursive call of 'g'",
     ),
-    "mutual_recursion": (
-        "int h(int n);\nint g(int n) { return n == 0 ? 0 : h(n - 1); }\nint h(int n) { return g(n); }",
-        None,
-        "recursive call of",
-    ),
     "lambda": ("kernel void f(device int* x) {\n  auto g = [](int n) { return n; };\n  x[0] = g(1);\n}", 4, "lambda"),
     "new": ("kernel void f(device int* x) {\n  thread int* p = new int;\n  x[0] = *p;\n}", 4, "'new'"),
     "exceptions": ("kernel void f(device int* x) {\n  throw 1;\n}", 4, "exceptions"),

@@ -173,6 +173,10 @@ Program check(const std::string& source, const CompileOptions& options) {
     }
     SyntaxTree tree = read_syntax_tree(parsed.out, map);
     stop(tree.errors, map);
+    if (tree.kernels.size() != r.kernels.size()) {
+      throw std::runtime_error("the shader compiler found " + std::to_string(r.kernels.size()) + " kernels and lost " +
+                               std::to_string(r.kernels.size() - tree.kernels.size()));
+    }
     p.text = r.text;
     p.kernels = tree.kernels;
     p.constants = r.constants;

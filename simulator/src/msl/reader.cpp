@@ -602,14 +602,20 @@ class Reader {
       const size_t question = found->second;
       size_t colon = question + 1;
       for (int nested = 0; colon + 1 < tokens_.size(); ++colon) {
-        if (at(colon).is("(") || at(colon).is("[") || at(colon).is("{")) colon = closing(colon);
+        if (at(colon).is("(") || at(colon).is("[") || at(colon).is("{")) {
+          colon = closing(colon);
+          continue;
+        }
         if (at(colon).is("?")) ++nested;
         if (at(colon).is(":") && nested-- == 0) break;
       }
       size_t end = colon + 1;
       for (int nested = 0; end + 1 < tokens_.size(); ++end) {
         if (at(end).is("<") && at(end - 1).is_identifier()) end = closing_angle(end);
-        if (at(end).is("(") || at(end).is("[") || at(end).is("{")) end = closing(end);
+        if (at(end).is("(") || at(end).is("[") || at(end).is("{")) {
+          end = closing(end);
+          continue;
+        }
         if (at(end).is("?")) ++nested;
         if (at(end).is(":") && nested-- == 0) break;
         if (at(end).is(",") || at(end).is(";") || at(end).is(")") || at(end).is("]") || at(end).is("}")) break;
