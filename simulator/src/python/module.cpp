@@ -6,6 +6,7 @@
 
 #include "python/shader.h"
 #include "record.h"
+#include "torch/hooks.h"
 #include "torch/storage.h"
 
 namespace mps_simulator {
@@ -50,6 +51,7 @@ py::tuple close_recording(uint64_t recording) {
 PYBIND11_MODULE(_C, m) {
   using namespace mps_simulator;
   using torch::wrap_pybind_function;
+  register_hooks();
   m.def("device_name", wrap_pybind_function(device_name));
   m.def("core_count", wrap_pybind_function(core_count));
   m.def("resize_storage", wrap_pybind_function(resize_python_storage));

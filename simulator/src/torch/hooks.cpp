@@ -1,5 +1,5 @@
-// What torch.mps and torch::mps reach through at::MPSHooksInterface. Looked up once and cached for ever, so the library
-// must be loaded before anybody asks.
+#include "torch/hooks.h"
+
 #include <ATen/detail/MPSHooksInterface.h>
 #include <ATen/mps/MPSAllocatorInterface.h>
 #include <ATen/mps/MPSDevice.h>
@@ -117,10 +117,9 @@ struct Hooks final : at::MPSHooksInterface {
 };
 
 }  // namespace
+
+void register_hooks() {
+  at::MPSHooksRegistry()->Register("MPSHooks", [] { return std::make_unique<Hooks>(); });
+}
+
 }  // namespace mps_simulator
-
-namespace at {
-
-C10_REGISTER_CLASS(MPSHooksRegistry, MPSHooks, mps_simulator::Hooks)
-
-}  // namespace at
