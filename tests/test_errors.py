@@ -59,7 +59,7 @@ MIXED_DTYPES = {
     "input in half": (HALF, FLOAT, FLOAT),
     "bias in half": (FLOAT, FLOAT, HALF),
     "bias in float": (HALF, HALF, FLOAT),
-    "input in bfloat16": (BFLOAT, HALF, HALF),
+    "weight in bfloat16": (HALF, BFLOAT, HALF),
     "weight in integers": (FLOAT, torch.int32, FLOAT),
 }
 
@@ -87,10 +87,10 @@ def forward(device: str, input: tuple, weight: tuple, kwargs: dict, dtypes: tupl
 
 @pytest.mark.parametrize("name", CALLS)
 def test_invalid_call_raises_before_anything_is_encoded(name, dtype, record):
-    arguments = (*CALLS[name], (dtype,) * 3)
-    expected = outcome(lambda: forward("cpu", *arguments))
+    # In float32: for bfloat16 the CPU asks another library, which has no words of its own.
+    expected = outcome(lambda: forward("cpu", *CALLS[name]))
     with record() as recording:
-        assert outcome(lambda: forward("mps", *arguments)) == expected
+        assert outcome(lambda: forward("mps", *CALLS[name], (dtype,) * 3)) == expected
     assert recording.kernels == []
     assert not recording.native_convolutions
     assert_still_usable()
