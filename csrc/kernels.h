@@ -3,20 +3,20 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <vector>
-
 #include "plan.h"
 
 namespace mps_conv_transpose3d {
 
-// A tensor bound to one of ConvTranspose3dBuffer's indices.
-struct Binding {
-  ConvTranspose3dBuffer index;
-  const at::Tensor& tensor;
+// The tensors of a pass, or their gradients; null where the pass has none.
+struct Tensors {
+  const at::Tensor* input = nullptr;
+  const at::Tensor* weight = nullptr;
+  const at::Tensor* output = nullptr;
+  const at::Tensor* bias = nullptr;
 };
 
 // Encodes the plan behind whatever the current stream already holds, and returns before it has run.
-// Compiles the kernel at its first use. Throws c10::Error when Metal refuses the source, with Metal's words.
-void encode(const Plan& plan, const ConvTranspose3dParams& params, bool has_bias, const std::vector<Binding>& bindings);
+// Compiles kernels at their first use. Throws c10::Error when Metal refuses the source, with Metal's words.
+void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors& tensors);
 
 }  // namespace mps_conv_transpose3d

@@ -1,10 +1,12 @@
 #include "kernels.h"
 
 #include <ATen/mps/MPSStream.h>
+#include <ATen/ops/empty.h>
 #include <Foundation/Foundation.h>
 #include <Metal/Metal.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <array>
 #include <exception>
 #include <mutex>
@@ -35,9 +37,22 @@ std::string description(NSError* error) {
 // bfloat needs Metal 3.1, which came with macOS 14. Older SDKs have no name for it.
 constexpr auto kMetal31 = static_cast<MTLLanguageVersion>((3 << 16) + 1);
 
-id<MTLLibrary> compile_library(id<MTLDevice> device) {
+NSString* element_type(DataType dtype) {
+  switch (dtype) {
+    case DataType::float32:
+      return @"float";
+    case DataType::float16:
+      return @"half";
+    case DataType::bfloat16:
+      break;
+  }
+  return @"bfloat";
+}
+
+id<MTLLibrary> compile_library(id<MTLDevice> device, DataType dtype) {
   const Owned<NSString*> source([[NSString alloc] initWithUTF8String:kShaderSource]);
   const Owned<MTLCompileOptions*> options([[MTLCompileOptions alloc] init]);
+  [options.get() setPreprocessorMacros:@{@"ELEMENT" : element_type(dtype)}];
   if ([[NSProcessInfo processInfo] isOperatingSystemAtLeastVersion:NSOperatingSystemVersion{14, 0, 0}]) {
     [options.get() setLanguageVersion:kMetal31];
   }
@@ -73,28 +88,33 @@ id<MTLComputePipelineState> compile_pipeline(id<MTLDevice> device, id<MTLLibrary
   return pipeline;
 }
 
-// One library and one pipeline per kernel, made at first use and kept as long as the process lives.
+// One library per dtype and one pipeline per kernel, made at first use and kept as long as the process lives.
 class Pipelines {
  public:
-  id<MTLComputePipelineState> get(id<MTLDevice> device, Pass pass, DataType dtype, bool has_bias) {
+  id<MTLComputePipelineState> get(id<MTLDevice> device, const Kernel& kernel, bool has_bias) {
+    const auto index = [](auto value) { return static_cast<size_t>(value); };
     const std::lock_guard<std::mutex> lock(mutex_);
     id<MTLComputePipelineState>& pipeline =
-        pipelines_[static_cast<size_t>(pass)][static_cast<size_t>(dtype)][has_bias];
+        pipelines_[index(kernel.pass)][index(kernel.method)][index(kernel.dtype)][has_bias];
     if (pipeline == nil) {
       @autoreleasepool {
-        if (library_ == nil) {
-          library_ = compile_library(device);
+        id<MTLLibrary>& library = libraries_[index(kernel.dtype)];
+        if (library == nil) {
+          library = compile_library(device, kernel.dtype);
         }
-        pipeline = compile_pipeline(device, library_, kernel_name(pass, dtype), has_bias);
+        pipeline = compile_pipeline(device, library, kernel.name(), has_bias);
       }
     }
     return pipeline;
   }
 
  private:
+  template <typename T, size_t n>
+  using Array = std::array<T, n>;
+
   std::mutex mutex_;
-  id<MTLLibrary> library_ = nil;
-  std::array<std::array<std::array<id<MTLComputePipelineState>, 2>, kDataTypes>, kPasses> pipelines_{};
+  Array<id<MTLLibrary>, kDataTypes> libraries_{};
+  Array<Array<Array<Array<id<MTLComputePipelineState>, 2>, kDataTypes>, kMethods>, kPasses> pipelines_{};
 };
 
 Pipelines& pipelines() {
@@ -104,46 +124,79 @@ Pipelines& pipelines() {
 
 MTLSize metal_size(const std::array<uint32_t, 3>& size) { return MTLSizeMake(size[0], size[1], size[2]); }
 
-void bind(id<MTLComputeCommandEncoder> encoder, const Binding& binding) {
-  id<MTLBuffer> buffer = __builtin_bit_cast(id<MTLBuffer>, binding.tensor.storage().data());
-  const size_t offset = binding.tensor.storage_offset() * binding.tensor.element_size();
-  [encoder setBuffer:buffer offset:offset atIndex:binding.index];
+void bind(id<MTLComputeCommandEncoder> encoder, ConvTranspose3dBuffer index, const at::Tensor& tensor) {
+  id<MTLBuffer> buffer = __builtin_bit_cast(id<MTLBuffer>, tensor.storage().data());
+  [encoder setBuffer:buffer offset:tensor.storage_offset() * tensor.element_size() atIndex:index];
+}
+
+const at::Tensor* tensor_of(Operand operand, const Tensors& tensors, const at::Tensor& partial_sums) {
+  switch (operand) {
+    case Operand::none:
+      break;
+    case Operand::input:
+      return tensors.input;
+    case Operand::weight:
+      return tensors.weight;
+    case Operand::output:
+      return tensors.output;
+    case Operand::bias:
+      return tensors.bias;
+    case Operand::partial_sums:
+      return &partial_sums;
+  }
+  return nullptr;
+}
+
+// Runs `encode` on the stream's queue, where alone an encoder may be used. No exception may cross dispatch_sync, which
+// is C: it is carried out.
+template <typename Encode>
+void on_queue(at::mps::MPSStream* stream, const Encode& encode) {
+  __block std::exception_ptr failure;
+  dispatch_sync(stream->queue(), ^{
+    @autoreleasepool {
+      try {
+        encode(stream->commandEncoder());
+      } catch (...) {
+        failure = std::current_exception();
+      }
+    }
+  });
+  if (failure) {
+    std::rethrow_exception(failure);
+  }
 }
 
 }  // namespace
 
-void encode(const Plan& plan, const ConvTranspose3dParams& params, bool has_bias, const std::vector<Binding>& bindings) {
-  if (plan.dispatches.empty()) {
-    return;
-  }
+void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors& tensors) {
   at::mps::MPSStream* stream = at::mps::getCurrentMPSStream();
-  id<MTLComputePipelineState> pipeline = pipelines().get(stream->device(), plan.pass, plan.dtype, has_bias);
-  for (const Dispatch& dispatch : plan.dispatches) {
-    // An exception must not cross dispatch_sync, which is C.
-    __block std::exception_ptr failure;
-    dispatch_sync(stream->queue(), ^{
-      @autoreleasepool {
-        try {
-          id<MTLComputeCommandEncoder> encoder = stream->commandEncoder();
-          [encoder setComputePipelineState:pipeline];
-          for (const Binding& binding : bindings) {
-            bind(encoder, binding);
-          }
-          [encoder setBytes:&params length:sizeof(params) atIndex:kParamsBuffer];
-          [encoder setBytes:&dispatch.first length:sizeof(dispatch.first) atIndex:kFirstBuffer];
-          [encoder dispatchThreads:metal_size(dispatch.threads)
-              threadsPerThreadgroup:metal_size(dispatch.threads_per_threadgroup)];
-          if (plan.dispatches.size() > 1) {
-            // Each slice in a command buffer of its own: macOS kills one that runs for seconds.
-            stream->synchronize(at::mps::SyncType::COMMIT);
-          }
-        } catch (...) {
-          failure = std::current_exception();
+  const at::Tensor partial_sums =
+      plan.partial_sums > 0 ? at::empty({plan.partial_sums}, tensors.input->options().dtype(at::kFloat)) : at::Tensor();
+  for (uint32_t i = 0; i < plan.step_count; ++i) {
+    const Step& step = plan.steps[i];
+    id<MTLComputePipelineState> pipeline = pipelines().get(stream->device(), step.kernel, tensors.bias != nullptr);
+    for (uint32_t first = 0; first < step.threads[2]; first += step.slice) {
+      on_queue(stream, [&](id<MTLComputeCommandEncoder> encoder) {
+        if (i > 0) {
+          [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
         }
-      }
-    });
-    if (failure) {
-      std::rethrow_exception(failure);
+        [encoder setComputePipelineState:pipeline];
+        for (const auto& [index, operand] : operands(step.kernel)) {
+          if (const at::Tensor* tensor = tensor_of(operand, tensors, partial_sums)) {
+            bind(encoder, index, *tensor);
+          }
+        }
+        [encoder setBytes:&params length:sizeof(params) atIndex:kParamsBuffer];
+        [encoder setBytes:&first length:sizeof(first) atIndex:kFirstBuffer];
+        [encoder setBytes:&plan.split_k length:sizeof(plan.split_k) atIndex:kSplitBuffer];
+        const uint32_t depth = std::min(step.slice, step.threads[2] - first);
+        [encoder dispatchThreads:MTLSizeMake(step.threads[0], step.threads[1], depth)
+            threadsPerThreadgroup:metal_size(step.threads_per_threadgroup)];
+        if (step.slice < step.threads[2]) {
+          // Each slice in a command buffer of its own: macOS kills one that runs for seconds.
+          stream->synchronize(at::mps::SyncType::COMMIT);
+        }
+      });
     }
   }
 }

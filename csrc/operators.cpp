@@ -7,6 +7,8 @@
 #include <ATen/ops/convolution_backward_native.h>
 #include <ATen/ops/empty.h>
 
+#include <cstdlib>
+
 #include "arguments.h"
 #include "kernels.h"
 #include "plan.h"
@@ -30,11 +32,17 @@ at::MemoryFormat result_format(const at::Tensor& input, const at::Tensor& weight
   if (input.is_contiguous() && weight.is_contiguous()) {
     return at::MemoryFormat::Contiguous;
   }
-  const auto backend = at::native::select_conv_backend(
-      input, weight, std::nullopt, c10::fromIntArrayRefSlow(a.stride), c10::fromIntArrayRefSlow(a.padding),
-      c10::fromIntArrayRefSlow(a.dilation), a.transposed, c10::fromIntArrayRefSlow(a.output_padding), a.groups,
-      std::nullopt);
+  const auto backend =
+      at::native::select_conv_backend(input, weight, std::nullopt, c10::fromIntArrayRefSlow(a.stride),
+                                      c10::fromIntArrayRefSlow(a.padding), c10::fromIntArrayRefSlow(a.dilation),
+                                      a.transposed, c10::fromIntArrayRefSlow(a.output_padding), a.groups, std::nullopt);
   return at::native::_determine_backend_memory_format(input, weight, backend);
+}
+
+// MPS_CONV_TRANSPOSE3D_METHOD=direct, gemm_64x64 ...: lets a test reach every kernel with small tensors.
+std::optional<Method> forced_method() {
+  const char* name = std::getenv("MPS_CONV_TRANSPOSE3D_METHOD");
+  return name == nullptr ? std::nullopt : method_named(name);
 }
 
 std::vector<int64_t> output_sizes(const Geometry& g) {
@@ -55,13 +63,9 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
         at::empty(output_sizes(*geometry), input.options(), result_format(input, weight, arguments));
     if (const auto params = make_params(*geometry, strides_of(x), strides_of(output))) {
       const at::Tensor w = weight.contiguous();
-      const bool has_bias = bias.has_value() && bias->defined();
-      std::vector<Binding> bindings{{kInputBuffer, x}, {kWeightBuffer, w}, {kOutputBuffer, output}};
-      const at::Tensor b = has_bias ? bias->contiguous() : at::Tensor();
-      if (has_bias) {
-        bindings.push_back({kBiasBuffer, b});
-      }
-      encode(make_plan(Pass::forward, data_type(input), *params), *params, has_bias, bindings);
+      const at::Tensor b = bias.has_value() && bias->defined() ? bias->contiguous() : at::Tensor();
+      encode(make_plan(Pass::forward, data_type(input), *params, forced_method()), *params,
+             {&x, &w, &output, b.defined() ? &b : nullptr});
       return output;
     }
   }
@@ -88,19 +92,18 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
       at::Tensor grad_weight, grad_bias;
       if (output_mask[0]) {
         const at::Tensor w = weight.contiguous();
-        encode(make_plan(Pass::input_grad, dtype, *grad_input_params), *grad_input_params, false,
-               {{kInputBuffer, grad_input}, {kWeightBuffer, w}, {kOutputBuffer, gy}});
+        encode(make_plan(Pass::input_grad, dtype, *grad_input_params, forced_method()), *grad_input_params,
+               {&grad_input, &w, &gy, nullptr});
       }
       if (output_mask[1]) {
         grad_weight = at::empty(weight.sizes(), weight.options(), at::MemoryFormat::Contiguous);
-        encode(make_plan(Pass::weight_grad, dtype, *params), *params, false,
-               {{kInputBuffer, x}, {kWeightBuffer, grad_weight}, {kOutputBuffer, gy}});
+        encode(make_plan(Pass::weight_grad, dtype, *params, forced_method()), *params,
+               {&x, &grad_weight, &gy, nullptr});
         grad_weight = grad_weight.contiguous(format);
       }
       if (output_mask[2]) {
         grad_bias = at::empty({geometry->out_channels}, weight.options());
-        encode(make_plan(Pass::bias_grad, dtype, *params), *params, false,
-               {{kOutputBuffer, gy}, {kBiasBuffer, grad_bias}});
+        encode(make_plan(Pass::bias_grad, dtype, *params), *params, {nullptr, nullptr, &gy, &grad_bias});
       }
       return {grad_input, grad_weight, grad_bias};
     }
@@ -116,10 +119,9 @@ at::Tensor conv_transpose3d_autocast(const at::Tensor& input, const at::Tensor& 
                                      at::IntArrayRef dilation) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastMPS);
   const at::ScalarType dtype = at::autocast::get_autocast_dtype(at::kMPS);
-  return at::conv_transpose3d(at::autocast::cached_cast(dtype, input, at::kMPS),
-                              at::autocast::cached_cast(dtype, weight, at::kMPS),
-                              at::autocast::cached_cast(dtype, bias, at::kMPS), stride, padding, output_padding, groups,
-                              dilation);
+  return at::conv_transpose3d(
+      at::autocast::cached_cast(dtype, input, at::kMPS), at::autocast::cached_cast(dtype, weight, at::kMPS),
+      at::autocast::cached_cast(dtype, bias, at::kMPS), stride, padding, output_padding, groups, dilation);
 }
 #endif
 

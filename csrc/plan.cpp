@@ -10,9 +10,12 @@ namespace {
 
 // Multiply-adds of one dispatch. One thread per output reaches about 0.4 % of an M1's 1.3 T/s, so this is some 0.1 s:
 // macOS kills a command buffer that keeps the display's GPU for seconds.
-constexpr int64_t kMaxWork = int64_t{1} << 29;
+constexpr int64_t kMaxDirectWork = int64_t{1} << 29;
+// A matrix kernel is some 100 times as fast.
+constexpr int64_t kMaxGemmWork = int64_t{1} << 36;
 
-constexpr uint32_t kThreads = 32 * kMaxSimdgroups;  // of a threadgroup
+constexpr uint32_t kThreads = 32 * kMaxSimdgroups;  // of a direct kernel's threadgroup
+constexpr uint32_t kGemmThreads = 128;
 
 constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
 
@@ -31,9 +34,8 @@ uint32_t power_of_two_at_least(int64_t n, uint32_t limit) {
 Axis make_axis(const Geometry& g, size_t i) {
   const int64_t common = std::gcd(g.stride[i], g.dilation[i]);
   const auto narrow = [](int64_t value) { return static_cast<int>(value); };
-  return {narrow(g.input[i]),    narrow(g.output()[i]),          narrow(g.kernel[i]),
-          narrow(g.stride[i]),   narrow(g.padding[i]),           narrow(g.dilation[i]),
-          narrow(g.stride[i] / common), narrow(g.dilation[i] / common)};
+  return {narrow(g.input[i]),   narrow(g.output()[i]), narrow(g.kernel[i]),          narrow(g.stride[i]),
+          narrow(g.padding[i]), narrow(g.dilation[i]), narrow(g.stride[i] / common), narrow(g.dilation[i] / common)};
 }
 
 Strides make_strides(const Strides5& s) {
@@ -55,20 +57,24 @@ std::array<uint32_t, 3> threadgroup_of_a_sum(int64_t width, int64_t rows) {
   return {x, std::max(y, 32 / x), 1};
 }
 
-// What one pass covers: its grid in threads, and the multiply-adds of one step along z.
+// A grid in threads, and the multiply-adds of one step along z.
 struct Grid {
   std::array<int64_t, 3> threads;
   std::array<uint32_t, 3> threads_per_threadgroup;
   int64_t work_per_z;
 };
 
-Grid grid_of(Pass pass, const ConvTranspose3dParams& p) {
+int64_t taps_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.taps} * p.height.taps * p.width.taps; }
+int64_t positions_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.input} * p.height.input * p.width.input; }
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+Grid direct_grid(Pass pass, const ConvTranspose3dParams& p) {
   const Axis &d = p.depth, &h = p.height, &w = p.width;
-  const int64_t taps = int64_t{d.taps} * h.taps * w.taps;
-  const auto reaching = [](const Axis& axis) { return (axis.taps + axis.tap_step - 1) / axis.tap_step; };
+  const int64_t taps = taps_of(p);
+  const auto reaching = [](const Axis& axis) { return ceil_div(axis.taps, axis.tap_step); };
   switch (pass) {
     case Pass::forward: {
-      const int64_t taps_per_output = int64_t{reaching(d)} * reaching(h) * reaching(w);
+      const int64_t taps_per_output = reaching(d) * reaching(h) * reaching(w);
       return {{w.output, h.output, int64_t{p.batch} * p.groups * p.out_channels * d.output},
               threadgroup_of_elements(w.output, h.output),
               int64_t{w.output} * h.output * p.in_channels * taps_per_output};
@@ -81,7 +87,7 @@ Grid grid_of(Pass pass, const ConvTranspose3dParams& p) {
       const auto threads = threadgroup_of_a_sum(w.input, int64_t{d.input} * h.input);
       return {{taps * threads[0], int64_t{p.out_channels} * threads[1], int64_t{p.groups} * p.in_channels},
               threads,
-              taps * p.out_channels * p.batch * d.input * h.input * w.input};
+              taps * p.out_channels * p.batch * positions_of(p)};
     }
     case Pass::bias_grad:
       break;
@@ -92,30 +98,118 @@ Grid grid_of(Pass pass, const ConvTranspose3dParams& p) {
           int64_t{p.batch} * d.output * h.output * w.output};
 }
 
-const char* pass_name(Pass pass) {
+struct Tile {
+  int64_t m, n;
+};
+
+constexpr Tile tile_of(Method method) { return method == Method::gemm_32x64 ? Tile{32, 64} : Tile{64, 64}; }
+
+// The matrix product of a pass: rows x columns, each a sum over `depth`.
+struct Product {
+  int64_t rows, columns, depth;
+};
+
+Product product_of(Pass pass, const ConvTranspose3dParams& p) {
+  const int64_t positions = positions_of(p), columns = p.out_channels * taps_of(p);
   switch (pass) {
     case Pass::forward:
-      return "forward";
+      return {positions, columns, p.in_channels};
     case Pass::input_grad:
-      return "input_grad";
-    case Pass::weight_grad:
-      return "weight_grad";
-    case Pass::bias_grad:
-      break;
+      return {p.in_channels, positions, columns};
+    default:
+      return {p.in_channels, columns, positions};
   }
-  return "bias_grad";
 }
 
-const char* type_name(DataType dtype) {
-  switch (dtype) {
-    case DataType::float32:
-      return "float";
-    case DataType::float16:
-      return "half";
-    case DataType::bfloat16:
-      break;
+Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, int64_t splits) {
+  const Product product = product_of(pass, p);
+  const Tile tile = tile_of(method);
+  const int64_t row_tiles = ceil_div(product.rows, tile.m), column_tiles = ceil_div(product.columns, tile.n);
+  const int64_t work = row_tiles * tile.m * column_tiles * tile.n * product.depth;
+  // Along x lie the tiles that share the larger operand, so that it is read from memory once.
+  switch (pass) {
+    case Pass::forward:
+      return {{column_tiles * kGemmThreads, row_tiles, int64_t{p.batch} * p.groups}, {kGemmThreads, 1, 1}, work};
+    case Pass::input_grad:
+      return {{row_tiles * kGemmThreads, column_tiles, int64_t{p.batch} * p.groups}, {kGemmThreads, 1, 1}, work};
+    default:
+      return {{column_tiles * kGemmThreads, row_tiles, splits * p.groups},
+              {kGemmThreads, 1, 1},
+              work * p.batch / std::max<int64_t>(splits, 1)};
   }
-  return "bfloat";
+}
+
+// Partial sums take at most 8 MB; within that, as many as keep a large GPU busy (an M2 Max has 38 cores, each with room
+// for a few threadgroups), each over no fewer than 8 tiles of depth.
+SplitK choose_split(Method method, const ConvTranspose3dParams& p) {
+  constexpr int64_t kThreadgroups = 256, kPartialSums = (8 << 20) / sizeof(float);
+  const Product product = product_of(Pass::weight_grad, p);
+  const Tile tile = tile_of(method);
+  const int64_t tiles = ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups * p.batch;
+  const int64_t elements = product.rows * product.columns * p.groups * p.batch;
+  int64_t chunks =
+      std::min({ceil_div(kThreadgroups, tiles), product.depth / (8 * kGemmDepth), kPartialSums / elements});
+  chunks = std::max<int64_t>(chunks, 1);
+  const int64_t length = ceil_div(ceil_div(product.depth, chunks), kGemmDepth) * kGemmDepth;
+  chunks = ceil_div(product.depth, length);
+  return {static_cast<int>(chunks), static_cast<int>(length), static_cast<int>(chunks * p.batch)};
+}
+
+bool dense(const Strides& strides, int height, int width) {
+  return strides.width == 1 && strides.height == width && strides.depth == height * width;
+}
+
+// Whether the kernel tiles the output and the matrix kernels' offsets, within one sample and group, fit 32 bits.
+bool gemm_can(Pass pass, const ConvTranspose3dParams& p) {
+  for (const Axis* axis : {&p.depth, &p.height, &p.width}) {
+    if (axis->taps != axis->stride || axis->padding != 0 || (axis->taps > 1 && axis->dilation != 1) ||
+        axis->output != axis->input * axis->stride) {
+      return false;
+    }
+  }
+  const int64_t input_end = (p.in_channels - 1) * p.input.channel + positions_of(p);
+  const int64_t output_end =
+      (p.out_channels - 1) * p.output.channel + int64_t{p.depth.output} * p.height.output * p.width.output;
+  return pass != Pass::bias_grad && dense(p.input, p.height.input, p.width.input) &&
+         dense(p.output, p.height.output, p.width.output) && fits(input_end) && fits(output_end) &&
+         fits(positions_of(p) + 64) && fits(p.out_channels * taps_of(p) + 64);
+}
+
+Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
+  if (!gemm_can(pass, p)) {
+    return Method::direct;
+  }
+  const Product product = product_of(pass, p);
+  // Narrower products leave most of a tile idle.
+  if (product.rows < 16 || product.columns < 16 || product.depth < 8) {
+    return Method::direct;
+  }
+  return ceil_div(product.rows, 64) * 64 > ceil_div(product.rows, 32) * 32 ? Method::gemm_32x64 : Method::gemm_64x64;
+}
+
+Step make_step(const Kernel& kernel, const Grid& grid) {
+  const auto narrow = [](int64_t n) { return static_cast<uint32_t>(n); };
+  const int64_t max_work = kernel.method == Method::direct ? kMaxDirectWork : kMaxGemmWork;
+  const int64_t slice = std::clamp(max_work / std::max<int64_t>(grid.work_per_z, 1), int64_t{1}, grid.threads[2]);
+  return {kernel,
+          {narrow(grid.threads[0]), narrow(grid.threads[1]), narrow(grid.threads[2])},
+          grid.threads_per_threadgroup,
+          narrow(slice)};
+}
+
+const char* name_of(Pass pass) {
+  constexpr const char* names[] = {"forward", "input_grad", "weight_grad", "bias_grad"};
+  return names[static_cast<size_t>(pass)];
+}
+
+const char* name_of(Method method) {
+  constexpr const char* names[] = {"direct", "gemm_64x64", "gemm_32x64", "sum_splits"};
+  return names[static_cast<size_t>(method)];
+}
+
+const char* name_of(DataType dtype) {
+  constexpr const char* names[] = {"float", "half", "bfloat"};
+  return names[static_cast<size_t>(dtype)];
 }
 
 }  // namespace
@@ -169,38 +263,88 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   return params;
 }
 
-Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& params) {
-  Plan plan{pass, dtype, {}};
-  const Grid grid = grid_of(pass, params);
-  if (product(grid.threads) == 0) {
+Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::optional<Method> forced) {
+  Plan plan{};
+  Method method = choose_method(pass, p);
+  if (forced && (*forced == Method::direct || gemm_can(pass, p))) {
+    method = *forced;
+  }
+  if (method == Method::direct || p.batch == 0) {
+    const Grid grid = direct_grid(pass, p);
+    if (product(grid.threads) > 0) {
+      plan.steps[plan.step_count++] = make_step({pass, Method::direct, dtype}, grid);
+    }
     return plan;
   }
-  const int64_t step = std::clamp(kMaxWork / std::max<int64_t>(grid.work_per_z, 1), int64_t{1}, grid.threads[2]);
-  for (int64_t first = 0; first < grid.threads[2]; first += step) {
-    plan.dispatches.push_back({{static_cast<uint32_t>(grid.threads[0]), static_cast<uint32_t>(grid.threads[1]),
-                                static_cast<uint32_t>(std::min(step, grid.threads[2] - first))},
-                               grid.threads_per_threadgroup,
-                               static_cast<uint32_t>(first)});
+  if (pass != Pass::weight_grad) {
+    plan.steps[plan.step_count++] = make_step({pass, method, dtype}, gemm_grid(pass, method, p, 0));
+    return plan;
   }
+  plan.split_k = choose_split(method, p);
+  const int64_t elements = int64_t{p.groups} * p.in_channels * p.out_channels * taps_of(p);
+  plan.partial_sums = elements * plan.split_k.splits;
+  plan.steps[plan.step_count++] = make_step({pass, method, dtype}, gemm_grid(pass, method, p, plan.split_k.splits));
+  plan.steps[plan.step_count++] =
+      make_step({pass, Method::sum_splits, dtype}, {{elements, 1, 1}, {256, 1, 1}, elements * plan.split_k.splits});
   return plan;
 }
 
-std::string kernel_name(Pass pass, DataType dtype) {
-  return std::string("conv_transpose3d_") + pass_name(pass) + "_" + type_name(dtype);
+std::array<std::pair<ConvTranspose3dBuffer, Operand>, kTensorBuffers> operands(const Kernel& kernel) {
+  const bool weight_grad_gemm = kernel.pass == Pass::weight_grad && kernel.method != Method::direct;
+  if (kernel.method == Method::sum_splits) {
+    return {{{kPartialSumsBuffer, Operand::partial_sums}, {kWeightBuffer, Operand::weight}}};
+  }
+  if (weight_grad_gemm) {
+    return {{{kInputBuffer, Operand::input},
+             {kOutputBuffer, Operand::output},
+             {kPartialSumsBuffer, Operand::partial_sums}}};
+  }
+  switch (kernel.pass) {
+    case Pass::forward:
+      return {{{kInputBuffer, Operand::input},
+               {kWeightBuffer, Operand::weight},
+               {kOutputBuffer, Operand::output},
+               {kBiasBuffer, Operand::bias}}};
+    case Pass::bias_grad:
+      return {{{kOutputBuffer, Operand::output}, {kBiasBuffer, Operand::bias}}};
+    default:
+      return {{{kInputBuffer, Operand::input}, {kWeightBuffer, Operand::weight}, {kOutputBuffer, Operand::output}}};
+  }
 }
 
-std::string explain(const Plan& plan, const ConvTranspose3dParams& params) {
-  std::ostringstream text;
-  text << pass_name(plan.pass) << ": " << kernel_name(plan.pass, plan.dtype);
-  if (plan.dispatches.empty()) {
-    text << ", nothing to compute";
-    return text.str();
+std::string Kernel::name() const {
+  std::string name = std::string("conv_transpose3d_") + name_of(pass);
+  if (method != Method::direct) {
+    name += std::string("_") + name_of(method);
   }
-  const Grid grid = grid_of(plan.pass, params);
-  const auto& threads = grid.threads_per_threadgroup;
-  text << ", grid " << grid.threads[0] << " x " << grid.threads[1] << " x " << grid.threads[2] << " threads in groups of "
-       << threads[0] << " x " << threads[1] << " x " << threads[2] << ", " << plan.dispatches.size()
-       << (plan.dispatches.size() == 1 ? " dispatch" : " dispatches");
+  return name + "_" + name_of(dtype);
+}
+
+std::optional<Method> method_named(const std::string& name) {
+  for (const Method method : {Method::direct, Method::gemm_64x64, Method::gemm_32x64}) {
+    if (name == name_of(method)) {
+      return method;
+    }
+  }
+  return std::nullopt;
+}
+
+std::string explain(const Plan& plan) {
+  if (plan.step_count == 0) {
+    return "nothing to compute";
+  }
+  std::ostringstream text;
+  for (uint32_t i = 0; i < plan.step_count; ++i) {
+    const Step& step = plan.steps[i];
+    const auto &threads = step.threads, &group = step.threads_per_threadgroup;
+    const uint32_t dispatches = (threads[2] + step.slice - 1) / step.slice;
+    text << (i == 0 ? "" : "; then ") << step.kernel.name() << ", grid " << threads[0] << " x " << threads[1] << " x "
+         << threads[2] << " threads in groups of " << group[0] << " x " << group[1] << " x " << group[2] << ", "
+         << dispatches << (dispatches == 1 ? " dispatch" : " dispatches");
+  }
+  if (plan.partial_sums > 0) {
+    text << "; " << plan.split_k.splits << " partial sums, " << plan.partial_sums * sizeof(float) << " bytes";
+  }
   return text.str();
 }
 

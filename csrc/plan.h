@@ -1,4 +1,4 @@
-// Which kernel computes a pass of ConvTranspose3d, and over which grid: a pure function of the problem.
+// Which kernels compute a pass of ConvTranspose3d, and over which grids: a pure function of the problem.
 // No Metal and no tensor in it, so that it is tested, and explained, on any machine.
 #pragma once
 
@@ -6,17 +6,29 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "conv_transpose3d_params.h"
 
 namespace mps_conv_transpose3d {
 
 enum class Pass { forward, input_grad, weight_grad, bias_grad };
-constexpr size_t kPasses = 4;
-
 enum class DataType { float32, float16, bfloat16 };
-constexpr size_t kDataTypes = 3;
+
+// The family of kernels. `direct`: one thread, or for a sum one threadgroup, computes one element; any problem.
+// `gemm_MxN`: matrix products in tiles of M rows and N columns, where the kernel tiles the output.
+// `sum_splits`: the second step of a weight gradient by matrix products.
+enum class Method { direct, gemm_64x64, gemm_32x64, sum_splits };
+constexpr size_t kPasses = 4, kDataTypes = 3, kMethods = 4;
+
+// One Metal function.
+struct Kernel {
+  Pass pass;
+  Method method;
+  DataType dtype;
+
+  // "conv_transpose3d_forward_float", "conv_transpose3d_forward_gemm_64x64_float"
+  std::string name() const;
+};
 
 // The arguments of torch.nn.functional.conv_transpose3d, valid and with the spatial ones as (depth, height, width).
 struct Geometry {
@@ -39,24 +51,33 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& geometry, const
 // Whether every offset within one channel of such a tensor fits 32 bits.
 bool spatial_offsets_fit(const std::array<int64_t, 3>& spatial, const Strides5& strides);
 
-struct Dispatch {
-  std::array<uint32_t, 3> threads;                 // Metal's threadsPerGrid
+// A kernel and its grid, cut along z into dispatches of at most `slice` each.
+struct Step {
+  Kernel kernel;
+  std::array<uint32_t, 3> threads;  // Metal's threadsPerGrid, of all dispatches together
   std::array<uint32_t, 3> threads_per_threadgroup;
-  uint32_t first;                                  // where along the whole grid's z it begins
+  uint32_t slice;
 };
 
 struct Plan {
-  Pass pass;
-  DataType dtype;
-  std::vector<Dispatch> dispatches;  // empty when there is nothing to compute
+  std::array<Step, 2> steps;
+  uint32_t step_count;  // 0 when there is nothing to compute
+  SplitK split_k;
+  int64_t partial_sums;  // float32 elements of memory between the two steps
 };
 
-Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& params);
+// `forced` overrides the choice of method wherever the method can compute the problem.
+Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& params,
+               std::optional<Method> forced = std::nullopt);
 
-// The Metal function, "conv_transpose3d_forward_float".
-std::string kernel_name(Pass pass, DataType dtype);
+// Which tensor a kernel finds at which buffer index.
+enum class Operand { none, input, weight, output, bias, partial_sums };
+constexpr size_t kTensorBuffers = 4;
+std::array<std::pair<ConvTranspose3dBuffer, Operand>, kTensorBuffers> operands(const Kernel& kernel);
+
+std::optional<Method> method_named(const std::string& name);
 
 // The plan in words, for people.
-std::string explain(const Plan& plan, const ConvTranspose3dParams& params);
+std::string explain(const Plan& plan);
 
 }  // namespace mps_conv_transpose3d

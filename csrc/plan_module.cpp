@@ -37,14 +37,23 @@ PYBIND11_MODULE(_plan, m) {
       .def_readwrite("dilation", &Geometry::dilation)
       .def_property_readonly("output", &Geometry::output);
 
-  py::class_<Dispatch>(m, "Dispatch")
-      .def_readonly("threads", &Dispatch::threads)
-      .def_readonly("threads_per_threadgroup", &Dispatch::threads_per_threadgroup)
-      .def_readonly("first", &Dispatch::first);
+  py::enum_<Method>(m, "Method")
+      .value("direct", Method::direct)
+      .value("gemm_64x64", Method::gemm_64x64)
+      .value("gemm_32x64", Method::gemm_32x64)
+      .value("sum_splits", Method::sum_splits);
+
+  py::class_<Step>(m, "Step")
+      .def_property_readonly("kernel", [](const Step& step) { return step.kernel.name(); })
+      .def_property_readonly("method", [](const Step& step) { return step.kernel.method; })
+      .def_readonly("threads", &Step::threads)
+      .def_readonly("threads_per_threadgroup", &Step::threads_per_threadgroup)
+      .def_readonly("slice", &Step::slice);
 
   py::class_<Plan>(m, "Plan")
-      .def_readonly("dispatches", &Plan::dispatches)
-      .def_property_readonly("kernel", [](const Plan& plan) { return kernel_name(plan.pass, plan.dtype); });
+      .def_property_readonly(
+          "steps", [](const Plan& plan) { return std::vector<Step>(&plan.steps[0], &plan.steps[0] + plan.step_count); })
+      .def_readonly("partial_sums", &Plan::partial_sums);
 
   const auto params_of = [](const Geometry& g) {
     const auto params =
@@ -56,14 +65,17 @@ PYBIND11_MODULE(_plan, m) {
   };
   m.def(
       "make_plan",
-      [params_of](Pass pass, DataType dtype, const Geometry& g) { return make_plan(pass, dtype, params_of(g)); },
-      py::arg("pass_"), py::arg("dtype"), py::arg("geometry"),
-      "The plan for dense tensors. Raises OverflowError if their offsets do not fit 32 bits.");
+      [params_of](Pass pass, DataType dtype, const Geometry& g, std::optional<Method> forced) {
+        return make_plan(pass, dtype, params_of(g), forced);
+      },
+      py::arg("pass_"), py::arg("dtype"), py::arg("geometry"), py::arg("forced") = py::none(),
+      "The plan for dense tensors; `forced` overrides the method where it can compute the problem. Raises "
+      "OverflowError "
+      "if the tensors' offsets do not fit 32 bits.");
   m.def(
       "explain",
       [params_of](Pass pass, DataType dtype, const Geometry& g) {
-        const auto params = params_of(g);
-        return explain(make_plan(pass, dtype, params), params);
+        return explain(make_plan(pass, dtype, params_of(g)));
       },
       py::arg("pass_"), py::arg("dtype"), py::arg("geometry"), "The same in words.");
 }

@@ -63,7 +63,9 @@ inline int tap_index(constant ConvTranspose3dParams& p, int kd, int kh, int kw) 
   return (kd * p.height.taps + kh) * p.width.taps + kw;
 }
 
-inline long offset(constant Strides& strides, int n, int channel) { return n * strides.batch + channel * strides.channel; }
+inline long offset(constant Strides& strides, int n, int channel) {
+  return n * strides.batch + channel * strides.channel;
+}
 
 inline int offset(constant Strides& strides, int d, int h, int w) {
   return d * strides.depth + h * strides.height + w * strides.width;
@@ -98,9 +100,9 @@ template <typename T>
         const int kd = along_d.tap + a * p.depth.tap_step;
         const int kh = along_h.tap + b * p.height.tap_step;
         const int kw = along_w.tap + c * p.width.tap_step;
-        device const T* x_tap = x + offset(p.input, along_d.input - a * p.depth.input_step,
-                                           along_h.input - b * p.height.input_step,
-                                           along_w.input - c * p.width.input_step);
+        device const T* x_tap =
+            x + offset(p.input, along_d.input - a * p.depth.input_step, along_h.input - b * p.height.input_step,
+                       along_w.input - c * p.width.input_step);
         device const T* w_tap = filters + tap_index(p, kd, kh, kw);
         float tap_sum = 0;  // summed apart: the rounding error grows with the channels or the taps, not their product
         for (int channel = 0; channel < p.in_channels; ++channel) {
@@ -161,7 +163,8 @@ template <typename T>
 }
 
 // The sum over a threadgroup, for its first thread, in an order that depends on nothing but its size.
-inline float threadgroup_sum(float value, threadgroup float* simdgroup_sums, uint simdgroup, uint lane, uint simdgroups) {
+inline float threadgroup_sum(float value, threadgroup float* simdgroup_sums, uint simdgroup, uint lane,
+                             uint simdgroups) {
   value = simd_sum(value);
   if (lane == 0) {
     simdgroup_sums[simdgroup] = value;
@@ -176,18 +179,13 @@ inline float threadgroup_sum(float value, threadgroup float* simdgroup_sums, uin
 
 // threadgroups: x = tap, y = o of the group, z = c. Threads: x along W, y over the rows (d, h) of the input.
 template <typename T>
-[[kernel]] void conv_transpose3d_weight_grad(device const T* input [[buffer(kInputBuffer)]],
-                                             device T* grad_weight [[buffer(kWeightBuffer)]],
-                                             device const T* grad_output [[buffer(kOutputBuffer)]],
-                                             constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-                                             constant uint& first [[buffer(kFirstBuffer)]],
-                                             uint3 element [[threadgroup_position_in_grid]],
-                                             uint3 thread_position [[thread_position_in_threadgroup]],
-                                             uint3 threads [[threads_per_threadgroup]],
-                                             uint thread_index [[thread_index_in_threadgroup]],
-                                             uint simdgroup [[simdgroup_index_in_threadgroup]],
-                                             uint lane [[thread_index_in_simdgroup]],
-                                             uint simdgroups [[simdgroups_per_threadgroup]]) {
+[[kernel]] void conv_transpose3d_weight_grad(
+    device const T* input [[buffer(kInputBuffer)]], device T* grad_weight [[buffer(kWeightBuffer)]],
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]], uint3 element [[threadgroup_position_in_grid]],
+    uint3 thread_position [[thread_position_in_threadgroup]], uint3 threads [[threads_per_threadgroup]],
+    uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]], uint simdgroups [[simdgroups_per_threadgroup]]) {
   threadgroup float simdgroup_sums[kMaxSimdgroups];
   const int tap = int(element.x), o = int(element.y), c = int(element.z + first);
   const int kw = tap % p.width.taps, kh = tap / p.width.taps % p.height.taps;
@@ -223,17 +221,13 @@ template <typename T>
 
 // threadgroups: z = o. Threads: x along W, y over the rows (d, h) of the output.
 template <typename T>
-[[kernel]] void conv_transpose3d_bias_grad(device const T* grad_output [[buffer(kOutputBuffer)]],
-                                           constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-                                           constant uint& first [[buffer(kFirstBuffer)]],
-                                           device T* grad_bias [[buffer(kBiasBuffer)]],
-                                           uint3 element [[threadgroup_position_in_grid]],
-                                           uint3 thread_position [[thread_position_in_threadgroup]],
-                                           uint3 threads [[threads_per_threadgroup]],
-                                           uint thread_index [[thread_index_in_threadgroup]],
-                                           uint simdgroup [[simdgroup_index_in_threadgroup]],
-                                           uint lane [[thread_index_in_simdgroup]],
-                                           uint simdgroups [[simdgroups_per_threadgroup]]) {
+[[kernel]] void conv_transpose3d_bias_grad(
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]], device T* grad_bias [[buffer(kBiasBuffer)]],
+    uint3 element [[threadgroup_position_in_grid]], uint3 thread_position [[thread_position_in_threadgroup]],
+    uint3 threads [[threads_per_threadgroup]], uint thread_index [[thread_index_in_threadgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]],
+    uint simdgroups [[simdgroups_per_threadgroup]]) {
   threadgroup float simdgroup_sums[kMaxSimdgroups];
   const int o = int(element.z + first);
   const int rows = p.depth.output * p.height.output;
@@ -264,8 +258,5 @@ template <typename T>
   INSTANTIATE(conv_transpose3d_weight_grad, type) \
   INSTANTIATE(conv_transpose3d_bias_grad, type)
 
-INSTANTIATE_ALL(float)
-INSTANTIATE_ALL(half)
-#if __METAL_VERSION__ >= 310
-INSTANTIATE_ALL(bfloat)
-#endif
+// float, half or bfloat: the host compiles one library per dtype, of the dtypes that a program uses.
+INSTANTIATE_ALL(ELEMENT)

@@ -32,7 +32,18 @@ enum ConvTranspose3dBuffer {
   kParamsBuffer = 3,
   kFirstBuffer = 4,  // where along the grid's z axis this dispatch begins
   kBiasBuffer = 5,   // bias or its gradient
+  kSplitBuffer = 6,
+  kPartialSumsBuffer = 7,
 };
+
+// A sum over the positions of every sample, cut into `chunks` of `length` positions each per sample.
+struct SplitK {
+  int chunks, length;
+  int splits;  // chunks of all samples
+};
+
+// Depth of the matrix kernels' tiles.
+enum { kGemmDepth = 16 };
 
 // Simdgroups of a threadgroup that sums: 256 threads.
 enum { kMaxSimdgroups = 8 };

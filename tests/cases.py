@@ -101,4 +101,32 @@ SWEEP = [
     Case("unbatched", (3, 2, 3, 4), (3, 5, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1)),
 ]
 
-BY_NAME = {case.name: case for case in itertools.chain([SEED, LONG], NETWORKS, SWEEP)}
+# Where the kernel tiles the output, the work is a matrix product: M positions, N = O * taps columns, C channels. Its tiles
+# are 32 or 64 rows, 64 columns and 16 deep; these are the sizes on both sides of every edge.
+TILE_EDGES = [
+    Case(
+        f"tiles_{m}x{n}x{c}",
+        (batch, c * groups, *input),
+        (c * groups, n // taps, *kernel),
+        stride=kernel,
+        groups=groups,
+    )
+    for m, n, c, batch, input, kernel, groups in [
+        (15, 15, 15, 1, (1, 3, 5), (1, 1, 1), 1),
+        (16, 16, 16, 2, (1, 4, 4), (1, 2, 2), 2),
+        (17, 17, 17, 1, (17, 1, 1), (1, 1, 1), 1),
+        (31, 30, 31, 1, (1, 31, 1), (1, 1, 2), 1),
+        (32, 32, 32, 3, (2, 4, 4), (2, 2, 2), 1),
+        (33, 33, 33, 2, (1, 3, 11), (1, 1, 3), 1),
+        (63, 63, 63, 1, (7, 3, 3), (1, 3, 3), 1),
+        (64, 64, 64, 2, (4, 4, 4), (4, 4, 4), 1),
+        (65, 66, 65, 1, (13, 1, 5), (2, 1, 3), 1),
+        (127, 128, 8, 1, (1, 1, 127), (2, 2, 1), 3),
+        (130, 126, 7, 2, (2, 5, 13), (3, 2, 1), 1),
+        # Deeper than one sum (256), and cut into several partial sums.
+        (3072, 8, 300, 1, (16, 16, 12), (2, 2, 2), 1),
+    ]
+    for taps in [kernel[0] * kernel[1] * kernel[2]]
+]
+
+BY_NAME = {case.name: case for case in itertools.chain([SEED, LONG], NETWORKS, SWEEP, TILE_EDGES)}

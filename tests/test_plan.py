@@ -7,6 +7,7 @@ import pytest
 _plan = pytest.importorskip("mps_conv_transpose3d._plan", reason="the package was built without pybind11")
 
 PASSES = list(_plan.Pass.__members__.values())
+METHODS = [_plan.Method.gemm_64x64, _plan.Method.gemm_32x64]
 MAX_WORK = 1 << 29
 
 
@@ -29,6 +30,11 @@ geometries = pytest.mark.parametrize("g", GEOMETRIES.values(), ids=GEOMETRIES.ke
 passes = pytest.mark.parametrize("pass_", PASSES, ids=lambda p: p.name)
 
 
+def tiles_the_output(g: "_plan.Geometry") -> bool:
+    exact = all(o == i * s for o, i, s in zip(g.output, g.input, g.stride))
+    return exact and list(g.kernel) == list(g.stride) and not any(g.padding)
+
+
 def elements(pass_: "_plan.Pass", g: "_plan.Geometry") -> int:
     """How many numbers a pass computes."""
     return {
@@ -39,45 +45,82 @@ def elements(pass_: "_plan.Pass", g: "_plan.Geometry") -> int:
     }[pass_]
 
 
+def steps(pass_: "_plan.Pass", g: "_plan.Geometry", method: "_plan.Method | None" = None) -> "list[_plan.Step]":
+    return _plan.make_plan(pass_, _plan.DataType.float16, g, method).steps
+
+
 @geometries
 @passes
-def test_dispatches_cover_the_grid_once(pass_: "_plan.Pass", g: "_plan.Geometry") -> None:
-    plan = _plan.make_plan(pass_, _plan.DataType.float32, g)
-    assert [d.first for d in plan.dispatches] == [
-        sum(d.threads[2] for d in plan.dispatches[:i]) for i in range(len(plan.dispatches))
-    ]
-    covered = sum(math.prod(d.threads) for d in plan.dispatches)
+def test_direct_grid_has_a_thread_for_each_element(pass_: "_plan.Pass", g: "_plan.Geometry") -> None:
+    (step,) = steps(pass_, g, _plan.Method.direct)
     sums = pass_ in (_plan.Pass.weight_grad, _plan.Pass.bias_grad)
-    per_element = math.prod(plan.dispatches[0].threads_per_threadgroup) if sums else 1
-    assert covered == elements(pass_, g) * per_element
+    per_element = math.prod(step.threads_per_threadgroup) if sums else 1
+    assert math.prod(step.threads) == elements(pass_, g) * per_element
 
 
 @geometries
 @passes
-def test_threadgroups_suit_the_kernels(pass_: "_plan.Pass", g: "_plan.Geometry") -> None:
-    for dispatch in _plan.make_plan(pass_, _plan.DataType.float16, g).dispatches:
-        threads = math.prod(dispatch.threads_per_threadgroup)
+@pytest.mark.parametrize("method", [None, *METHODS], ids=lambda m: m.name if m else "chosen")
+def test_threadgroups_suit_the_kernels(pass_: "_plan.Pass", g: "_plan.Geometry", method: "_plan.Method | None") -> None:
+    for step in steps(pass_, g, method):
+        threads = math.prod(step.threads_per_threadgroup)
         assert 1 <= threads <= 256
-        if pass_ in (_plan.Pass.weight_grad, _plan.Pass.bias_grad):
+        assert 1 <= step.slice <= step.threads[2]
+        if "gemm" in step.kernel:
+            assert threads == 128
+        if "gemm" in step.kernel or pass_ in (_plan.Pass.weight_grad, _plan.Pass.bias_grad):
             assert threads % 32 == 0
-            assert all(n % t == 0 for n, t in zip(dispatch.threads, dispatch.threads_per_threadgroup))
+
+
+@geometries
+@pytest.mark.parametrize("pass_", PASSES[:3], ids=lambda p: p.name)
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_tiles_cover_the_product(pass_: "_plan.Pass", g: "_plan.Geometry", method: "_plan.Method") -> None:
+    first = steps(pass_, g, method)[0]
+    if not tiles_the_output(g):
+        assert first.method == _plan.Method.direct
+        return
+    assert first.method == method
+    m, n = (int(size) for size in method.name.removeprefix("gemm_").split("x"))
+    positions, columns = math.prod(g.input), g.out_channels // g.groups * math.prod(g.kernel)
+    channels = g.in_channels // g.groups
+    rows, cols = {
+        "forward": (positions, columns),
+        "input_grad": (channels, positions),
+        "weight_grad": (channels, columns),
+    }[pass_.name]
+    tiles = first.threads[0] // 128 * first.threads[1]
+    assert first.threads[0] % 128 == 0
+    assert tiles == math.ceil(rows / m) * math.ceil(cols / n)
+
+
+@geometries
+def test_partial_sums_are_bounded(g: "_plan.Geometry") -> None:
+    plan = _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, g)
+    one = elements(_plan.Pass.weight_grad, g)
+    assert plan.partial_sums % one == 0
+    assert plan.partial_sums * 4 <= max(8 << 20, one * g.batch * 4)
+    assert (len(plan.steps) == 2) == (plan.partial_sums > 0)
 
 
 def test_a_long_pass_is_cut() -> None:
     """One dispatch per output would keep the display's GPU for seconds: macOS kills that."""
     g = GEOMETRIES["nnunet_128"]
-    dispatches = _plan.make_plan(_plan.Pass.forward, _plan.DataType.float32, g).dispatches
-    work = g.batch * g.out_channels * math.prod(g.output) * g.in_channels
-    assert len(dispatches) >= work / MAX_WORK
-    for d in dispatches:
-        assert math.prod(d.threads) * g.in_channels <= MAX_WORK
+    (step,) = steps(_plan.Pass.forward, g, _plan.Method.direct)
+    assert step.threads[0] * step.threads[1] * step.slice * g.in_channels <= MAX_WORK
+    assert step.slice < step.threads[2]
+
+
+def test_networks_layers_run_on_matrix_kernels() -> None:
+    for name in ("nnunet_128", "unetr_bottom"):
+        for pass_ in PASSES[:3]:
+            assert steps(pass_, GEOMETRIES[name])[0].method in METHODS
 
 
 @passes
 def test_nothing_to_compute(pass_: "_plan.Pass") -> None:
-    plan = _plan.make_plan(pass_, _plan.DataType.float32, geometry(batch=0))
     whole = pass_ in (_plan.Pass.weight_grad, _plan.Pass.bias_grad)  # a sum over nothing is still a sum
-    assert bool(plan.dispatches) == whole
+    assert bool(steps(pass_, geometry(batch=0))) == whole
 
 
 def test_output_size_is_pytorchs() -> None:

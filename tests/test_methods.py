@@ -1,0 +1,74 @@
+"""Every kernel of the family, on shapes that it would pick and on shapes that it would not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cases import SWEEP, TILE_EDGES, Case
+from conftest import Recording
+from reference import check_case, forward_and_backward, make_tensors, map_tensors
+
+METHODS = ["direct", "gemm_64x64", "gemm_32x64"]
+tile_edges = pytest.mark.parametrize("case", TILE_EDGES, ids=lambda case: case.name)
+methods = pytest.mark.parametrize("method", METHODS)
+
+
+@pytest.fixture
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MPS_CONV_TRANSPOSE3D_METHOD", request.param)
+    return request.param
+
+
+def to_mps(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to("mps")
+
+
+@tile_edges
+@pytest.mark.parametrize("method", METHODS, indirect=True)
+def test_tile_edges(case: Case, method: str, dtype: torch.dtype) -> None:
+    check_case(case, make_tensors(case, dtype), to_mps)
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in SWEEP if "kernel_equals_stride" in c.name or "group" in c.name], ids=lambda c: c.name
+)
+@pytest.mark.parametrize("method", METHODS[1:], indirect=True)
+def test_small_cases_on_matrix_kernels(case: Case, method: str) -> None:
+    check_case(case, make_tensors(case, torch.float32), to_mps)
+
+
+@pytest.mark.parametrize("method", METHODS, indirect=True)
+def test_forced_method_is_what_runs(method: str, record: "type[Recording]") -> None:
+    case = next(case for case in TILE_EDGES if case.name == "tiles_32x32x32")
+    tensors = map_tensors(to_mps, make_tensors(case, torch.float32))
+    with record() as recording:
+        forward_and_backward(case, tensors)
+    suffix = "" if method == "direct" else f"{method}_"
+    for name in ("forward", "input_grad", "weight_grad"):
+        assert f"conv_transpose3d_{name}_{suffix}float" in recording.kernels
+    assert any("gemm" in name for name in recording.kernels) == (method != "direct")
+
+
+@tile_edges
+def test_two_runs_agree_to_the_bit(case: Case) -> None:
+    """No result depends on the order in which threads happen to run."""
+    tensors = map_tensors(to_mps, make_tensors(case, torch.float32))
+    first, second = (forward_and_backward(case, tensors) for _ in range(2))
+    for name in first:
+        assert torch.equal(first[name].cpu(), second[name].cpu()), name
+
+
+def test_a_channel_slice_is_read_in_place_by_matrix_kernels(dtype: torch.dtype) -> None:
+    """Batch and channel strides, and a storage offset, of input and of the gradient of the output."""
+    case = next(case for case in TILE_EDGES if case.name == "tiles_32x32x32")
+    tensors = make_tensors(case, dtype)
+
+    def sliced(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dim() != 5 or tensor.shape == case.weight:
+            return tensor.to("mps")
+        wide = torch.full((tensor.shape[0], 2 * tensor.shape[1] + 3, *tensor.shape[2:]), float("nan"), dtype=dtype)
+        wide[:, 3 : 3 + tensor.shape[1]] = tensor
+        return wide.to("mps")[:, 3 : 3 + tensor.shape[1]]
+
+    check_case(case, tensors, sliced)
