@@ -89,9 +89,6 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return DTYPES[request.param]
 
 
-OPERATIONS = ("forward", "input_grad", "weight_grad", "bias_grad")
-
-
 @dataclass
 class Recording:
     """What ran while it was open: Metal kernels, and operators on the CPU ("aten::add.Tensor")."""
