@@ -152,7 +152,7 @@ class Data(torch.utils.data.Dataset):
 
 if __name__ == "__main__":
     {USE.strip().replace(chr(10), chr(10) + "    ")}
-    loader = torch.utils.data.DataLoader(Data(), num_workers=2, multiprocessing_context={method!r})
+    loader = torch.utils.data.DataLoader(Data(), num_workers=1, multiprocessing_context={method!r})
     print(sum(layer.weight.new_tensor(batch.sum().item()).item() for batch in loader))
 """
     script = tmp_path / "program.py"
@@ -198,16 +198,22 @@ again.enable()
 
 @pytest.mark.parametrize("fault", [None, corrupt])
 def test_cost_at_import(run_python, package, fault):
-    """50 ms at most, of which this is the best of three: the machine may be busy."""
+    """50 ms at most: of the processor's time, and the best of three, for the machine may be busy."""
     if fault is not None:
         fault(package)
     program = """
-import time, torch
-from _mps_conv_transpose3d_autoload import autoload
-start = time.perf_counter()
-autoload()
-print(time.perf_counter() - start)
+import importlib.metadata, time, torch
+for entry in importlib.metadata.entry_points().select(group="torch.backends"):
+    if entry.name == "mps_conv_transpose3d":
+        ours = entry
+    else:
+        entry.load()()  # what others cost is not ours
+start = time.process_time()
+ours.load()()
+print(time.process_time() - start)
+import mps_conv_transpose3d
+assert mps_conv_transpose3d.is_enabled()
 """
     environment = {"PYTHONPATH": str(package.parent), "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
     results = [run_python(program, **environment) for _ in range(3)]
-    assert min(float(result.stdout) for result in results) < 0.05
+    assert min(float(result.stdout) for result in results) < 0.05, results[0].stderr

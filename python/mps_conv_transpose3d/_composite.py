@@ -11,6 +11,7 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -21,42 +22,48 @@ _NATIVE = torch._C.DispatchKey.CompositeExplicitAutograd
 # Since torch 2.5; None before.
 _AUTOCAST = torch._C._parse_dispatch_key("AutocastMPS")
 
-# PyTorch's dispatcher outlives a reload of this module: so must what undoes a registration.
-_libraries: list[torch.library.Library] = torch.__dict__.setdefault("_mps_conv_transpose3d_libraries", [])
-_lock = threading.Lock()
-_warning: str | None = None
+
+@dataclass
+class _State:
+    libraries: list[torch.library.Library] = field(default_factory=list)  # destroying them undoes the registration
+    warning: str | None = None
+    warned: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+# PyTorch's dispatcher outlives a reload of this module: so must what is known of it.
+_state: _State = torch.__dict__.setdefault("_mps_conv_transpose3d_composite", _State())
 
 
 def enable(warning: str | None = None) -> None:
-    """Put the composite into PyTorch's dispatcher. `warning` is given once, when it is first used."""
-    global _warning
-    with _lock:
-        _warning = warning
-        if _libraries:
+    """Put the composite into PyTorch's dispatcher. `warning` is given when it is first used, once in a process."""
+    with _state.lock:
+        _state.warning = warning
+        if _state.libraries:
             return
         mps = torch.library.Library("aten", "IMPL", "MPS")
         mps.impl("_convolution", convolution)
         mps.impl("convolution_backward", convolution_backward)
-        _libraries.append(mps)
+        _state.libraries.append(mps)
         if _AUTOCAST is not None:
             autocast = torch.library.Library("aten", "IMPL", "AutocastMPS")
             # torch has a kernel of its own there from 2.9 and would warn that it is overridden.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 autocast.impl("conv_transpose3d.input", conv_transpose3d_autocast)
-            _libraries.append(autocast)
+            _state.libraries.append(autocast)
 
 
 def disable() -> None:
     """Give PyTorch's dispatcher back as it was."""
-    with _lock:
-        while _libraries:
-            _libraries.pop()._destroy()
+    with _state.lock:
+        while _state.libraries:
+            _state.libraries.pop()._destroy()
 
 
 def is_enabled() -> bool:
     """Whether the composite is in PyTorch's dispatcher."""
-    return bool(_libraries)
+    return bool(_state.libraries)
 
 
 def convolution(
@@ -166,10 +173,9 @@ def _plain() -> Iterator[None]:
 
 
 def _warn_once() -> None:
-    global _warning
-    message, _warning = _warning, None
-    if message is not None:
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    if _state.warning is not None and not _state.warned:
+        _state.warned = True
+        warnings.warn(_state.warning, RuntimeWarning, stacklevel=3)
 
 
 def _grouped(tensor: torch.Tensor, channels: int, g: _arguments.Geometry) -> torch.Tensor:

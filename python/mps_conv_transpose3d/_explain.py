@@ -32,8 +32,8 @@ def _empty(case: Case, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return x, w, b if case.bias else None
 
 
-def plans(case: Case, dtype: str) -> list[tuple[str, str]] | None:
-    """For each pass the Metal kernel's name, and the plan in words; None where the planner was not built.
+def plans(case: Case, dtype: str) -> list[tuple[list[str], str]] | None:
+    """For each pass the Metal kernels' names, and the plan in words; None where the planner was not built.
 
     Raises RuntimeError for an invalid call and OverflowError for one too large for the kernels, which then goes on to
     PyTorch's own.
@@ -52,7 +52,8 @@ def plans(case: Case, dtype: str) -> list[tuple[str, str]] | None:
     for name in PASSES:
         if name != "bias_grad" or case.bias:
             arguments = (_plan.Pass.__members__[name], _plan.DataType.__members__[dtype], planned)
-            result.append((_plan.make_plan(*arguments).kernel, _plan.explain(*arguments)))
+            kernels = [step.kernel for step in _plan.make_plan(*arguments).steps]
+            result.append((kernels, _plan.explain(*arguments)))
     return result
 
 
