@@ -101,8 +101,8 @@ SWEEP = [
     Case("unbatched", (3, 2, 3, 4), (3, 5, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1)),
 ]
 
-# Where the kernel tiles the output, the work is a matrix product: M positions, N = O * taps columns, C channels. Its tiles
-# are 32 or 64 rows, 64 columns and 16 deep; these are the sizes on both sides of every edge.
+# Where the kernel tiles the output, the work is a matrix product: M positions, N = O * taps columns, C channels. Its
+# tiles are 32 or 64 rows, 64 columns and 16 deep; these are the sizes on both sides of every edge.
 TILE_EDGES = [
     Case(
         f"tiles_{m}x{n}x{c}",

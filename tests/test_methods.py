@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import Recording
 
 from cases import SWEEP, TILE_EDGES, Case
-from conftest import Recording
 from reference import check_case, forward_and_backward, make_tensors, map_tensors
 
 METHODS = ["direct", "gemm_64x64", "gemm_32x64"]
@@ -39,7 +39,7 @@ def test_small_cases_on_matrix_kernels(case: Case, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, indirect=True)
-def test_forced_method_is_what_runs(method: str, record: "type[Recording]") -> None:
+def test_forced_method_is_what_runs(method: str, record: type[Recording]) -> None:
     case = next(case for case in TILE_EDGES if case.name == "tiles_32x32x32")
     tensors = map_tensors(to_mps, make_tensors(case, torch.float32))
     with record() as recording:

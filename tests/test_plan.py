@@ -22,10 +22,14 @@ GEOMETRIES = {
     "smallest": geometry(),
     "nnunet_128": geometry(batch=2, in_channels=64, out_channels=32, input=[64] * 3, kernel=[2] * 3, stride=[2] * 3),
     "unetr_bottom": geometry(in_channels=768, out_channels=128, input=[6] * 3, kernel=[2] * 3, stride=[2] * 3),
-    "overlapping": geometry(in_channels=16, out_channels=32, input=[32] * 3, kernel=[3] * 3, stride=[2] * 3, padding=[1] * 3),
+    "overlapping": geometry(
+        in_channels=16, out_channels=32, input=[32] * 3, kernel=[3] * 3, stride=[2] * 3, padding=[1] * 3
+    ),
     "depthwise": geometry(in_channels=8, out_channels=8, groups=8, input=[5, 6, 7], kernel=[3] * 3, stride=[2] * 3),
-    "dilated": geometry(in_channels=3, out_channels=2, input=[4, 5, 1], kernel=[3, 1, 2], stride=[2, 3, 1], dilation=[3, 2, 4]),
-}  # fmt: skip
+    "dilated": geometry(
+        in_channels=3, out_channels=2, input=[4, 5, 1], kernel=[3, 1, 2], stride=[2, 3, 1], dilation=[3, 2, 4]
+    ),
+}
 geometries = pytest.mark.parametrize("g", GEOMETRIES.values(), ids=GEOMETRIES.keys())
 passes = pytest.mark.parametrize("pass_", PASSES, ids=lambda p: p.name)
 
