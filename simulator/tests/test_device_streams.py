@@ -102,20 +102,6 @@ def test_two_streams_wait_for_each_other(library):
     assert x.tolist() == [6.0] * 8
 
 
-def test_an_event_makes_the_host_wait_for_one_stream_only(library):
-    slow, fast = torch.Stream(device="mps"), torch.Stream(device="mps")
-    x, y = torch.zeros(1, device="mps"), torch.zeros(1, device="mps")
-    with slow:
-        library.slow_add(x, 50 * ROUNDS)
-        slow_done = slow.record_event()
-    with fast:
-        library.slow_add(y, 1)
-    fast.synchronize()
-    assert not slow_done.query()
-    torch.mps.synchronize()
-    assert slow_done.query() and x.item() == y.item() == 1
-
-
 def test_memory_figures_and_cache():
     torch.mps.empty_cache()
     before, driver_before = torch.mps.current_allocated_memory(), torch.mps.driver_allocated_memory()
