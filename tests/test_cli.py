@@ -256,7 +256,7 @@ def test_explain_needs_no_device(run_python, simulator):
     assert "to [2, 32, 128, 128, 128]" in result.stdout
     assert "17.2 GFLOP" in result.stdout
     for name in _explain.PASSES:
-        assert f"\n{name}: conv_transpose3d_{name}" in result.stdout
+        assert f"\n{name.replace('_', ' ')}: conv_transpose3d_{name}" in result.stdout
 
 
 def test_explain_leaves_to_pytorch_what_is_too_large(capsys):

@@ -76,7 +76,7 @@ def explain(case: Case, dtype: str) -> str:
         return "\n".join([*lines, f"Left to PyTorch's own operator: {error}."])
     if planned is None:
         return "\n".join([*lines, "The plan cannot be told: the package was built without pybind11."])
-    return "\n".join([*lines, *(text for _, text in planned)])
+    return "\n".join([*lines, *(f"{name.replace('_', ' ')}: {text}" for name, (_, text) in zip(PASSES, planned))])
 
 
 def _character(g: _arguments.Geometry) -> str:
