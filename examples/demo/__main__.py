@@ -13,7 +13,7 @@ import sys
 import warnings
 from pathlib import Path
 
-warnings.filterwarnings("ignore", module=r"monai\.")
+warnings.filterwarnings("ignore", module=r"(monai|torchvision)\.")
 
 import report  # noqa: E402
 import torch  # noqa: E402
