@@ -132,6 +132,26 @@ def test_headers_of_torch_are_found():
     assert x.item() == 32
 
 
+def test_a_kernel_may_report_an_error():
+    lib = torch.mps.compile_shader("""
+#include <c10/metal/error.h>
+#include <metal_stdlib>
+using namespace metal;
+kernel void check(device float* x, device c10::metal::ErrorMessages* errors, uint i [[thread_position_in_grid]]) {
+  if (x[i] >= 0 || atomic_fetch_add_explicit(&errors->count, 1, memory_order_relaxed) > 0) return;
+  device auto& first = errors->msg[0];
+  first.message[0] = 'n', first.message[1] = 'o', first.message[2] = 0;
+  first.file[0] = first.func[0] = 0;
+}
+""")
+    lib.check(torch.ones(4, device="mps"), error_buf_idx=1)
+    torch.mps.synchronize()
+    lib.check(-torch.ones(4, device="mps"), error_buf_idx=1)
+    with pytest.raises(torch.AcceleratorError, match="no"):
+        torch.mps.synchronize()
+    torch.mps.synchronize()
+
+
 def test_dispatches_follow_one_another(library):
     x = torch.zeros(1000, device="mps")
     for value in range(200):
