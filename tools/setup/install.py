@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -147,6 +148,9 @@ def install_product() -> None:
         if result.returncode != 0:
             raise SetupError(f"{result.stderr}\nsetup: this failed: {' '.join(command)}")
         env["CMAKE_TOOLCHAIN_FILE"] = result.stdout.strip()
+    # Where setuptools collects the package: a module that exists no longer would stay in it.
+    for folder in (ROOT / "build").glob("lib*"):
+        shutil.rmtree(folder)
     pip("product", *BUILD, ".", env=env)
 
 
@@ -186,11 +190,13 @@ def steps() -> list[Step]:
     ]
     if ON_MAC:
         return [*common, Step("mps-conv-transpose3d", "mps-conv-transpose3d", install_product, product)]
+    parts = "CMakeLists.txt", "README.md", "cmake", "include", "mps_simulator", "pyproject.toml", "setup.py", "src"
+    simulator = tuple(f"simulator/{part}" for part in parts)  # its tests are no part of what is installed
     # The product is compiled against the simulator's headers, but not against its sources.
     headers = "simulator/include", "simulator/cmake"
     return [
         *common,
-        Step("mps-simulator", "mps-simulator", install_simulator, ("simulator",)),
+        Step("mps-simulator", "mps-simulator", install_simulator, simulator),
         Step("mps-conv-transpose3d", "mps-conv-transpose3d", install_product, (*product, *headers)),
     ]
 
