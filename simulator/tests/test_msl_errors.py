@@ -165,13 +165,15 @@ REFUSED = {
     "float_to_bfloat": (
         "kernel void f(device bfloat* x) {\n  x[0] = 1.5f;\n}",
         4,
-        "implicit conversion from 'float' to 'bfloat'",
+        "no viable overloaded '='",
     ),
-    "half_to_bfloat": ("kernel void f(device bfloat* x, device half* h) {\n  x[0] = h[0];\n}", 4, "incompatible type 'device half'"),
+    "half_to_bfloat": ("kernel void f(device bfloat* x, device half* h) {\n  x[0] = h[0];\n}", 4, "no viable overloaded '='"),
+    "bfloat_to_half": ("kernel void f(device bfloat* x) {\n  half h = x[0];\n  x[0] = bfloat(h);\n}", 4, "no viable conversion"),
+    "bfloat_with_half": ("kernel void f(device bfloat* x) {\n  float y = x[0] * half(2);\n  x[0] = bfloat(y);\n}", 4, "is ambiguous"),
     "float_added_to_bfloat": (
         "kernel void f(device bfloat* x, device float* y) {\n  x[0] += y[0];\n}",
         4,
-        "implicit conversion from 'float' to 'bfloat'",
+        "no viable overloaded '+='",
     ),
     "ambiguous_max": ("kernel void f(device float* x) {\n  x[0] = max(0, x[0]);\n}", 4, "call to 'max' is ambiguous"),
     "ambiguous_exp": ("kernel void f(device int* x) {\n  x[0] = exp(x[1]);\n}", 4, "exp"),

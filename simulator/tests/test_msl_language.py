@@ -125,6 +125,35 @@ def test_half_rounds_each_operation():
     ]
 
 
+def test_conversions_of_bfloat():
+    x = torch.tensor([1.5, 3.0], dtype=torch.bfloat16, device="mps")
+    out = floats(16)
+    run(
+        """
+        template <typename T> T pick(const device T* p, uint i, uint n) { return i < n ? p[i] : T(0); }
+        kernel void f(device float* out, const device bfloat* x) {
+          half h = half(x[0]);      out[0] = h;
+          bfloat b = static_cast<bfloat>(h * 2.0h);  out[1] = b;
+          b += x[1];  b *= 2;       out[2] = b;
+          float sum = 1; sum += x[0]; out[3] = sum;
+          out[4] = pick(x, 1, 2);   out[5] = pick(x, 2, 2);
+          out[6] = b ? 1 : 2;       out[7] = int(x[0]) + !b;
+          bfloat zero = 0;          out[8] = out[0] > 1 ? x[1] : zero;
+          out[9] = x[0] * 2 == b;   out[10] = x[0] < 2.0f && x[1] > 2;
+          bfloat4 v = bfloat4(1, 2, 3, 4); v = v * 2 + bfloat4(x[0]);  out[11] = float4(v).w;
+          out[12] = x[0] + 0.25f;   out[13] = out[0] > 0 ? x[0] : 0;
+          out[0] += x[0];           b = 7; out[14] = b / 2 - 1;
+          out[15] = simd_sum(float(x[1]));
+        }
+        """,
+        out,
+        x,
+        threads=1,
+        group_size=1,
+    )
+    assert out.tolist() == [3, 3, 12, 2.5, 3, 0, 1, 1, 3, 0, 1, 9.5, 1.75, 1.5, 2.5, 3]
+
+
 def test_bfloat_converts_to_float_in_functions():
     assert one_thread(
         "bfloat b = 2; float e = exp(b); out[0] = e; out[1] = max(b, 3.0f); out[2] = bfloat(sqrt(b)); out[3] = 1.5bf;", 4

@@ -250,7 +250,7 @@ class TreeReader {
     } else if (node.in_source()) {
       statement(node);
     }
-    if (node.in_source() && (node.has("<AddressSpaceConversion>") || node.has("<FloatingCast>"))) {
+    if (node.in_source() && node.has("<AddressSpaceConversion>")) {
       finish_pending();
       pending_ = node;
       has_pending_ = true;
@@ -265,22 +265,9 @@ class TreeReader {
 
   // --- conversions
 
-  static bool names_bfloat(const std::string& type) {
-    return type.find("__bf16") != std::string::npos || type.find("bfloat") != std::string::npos;
-  }
-  static bool names_half(const std::string& type) { return type.find("_Float16") != std::string::npos; }
-
   void judge(const Node& cast, const Node* operand) {
     const std::string to = cast.canonical_type();
     const std::string from = operand ? operand->canonical_type() : "";
-    if (cast.has("<FloatingCast>")) {
-      if (cast.kind != "ImplicitCastExpr" || cast.has("part_of_explicit_cast")) return;
-      if (names_bfloat(to) ? !names_bfloat(from) : names_half(to) && names_bfloat(from)) {
-        error(cast.where(), "implicit conversion from '" + msl_names(from) + "' to '" + msl_names(to) +
-                                "' is not allowed; bfloat converts implicitly to float only");
-      }
-      return;
-    }
     if (cast.kind == "ImplicitCastExpr" && copies_object(cast)) return;
     error(cast.where(), std::string(cast.kind == "ImplicitCastExpr" ? "converting" : "casting") + " '" + msl_names(from) +
                             "' to type '" + msl_names(to) + "' changes address space of " +
@@ -317,11 +304,6 @@ class TreeReader {
   void statement(const Node& node) {
     if (node.kind == "LambdaExpr") error(node.where(), "lambda expressions are not supported in Metal");
     if (node.kind == "GotoStmt") error(node.where(), "goto statements are not supported in Metal");
-    if (node.kind == "CompoundAssignOperator" && names_bfloat(node.canonical_type()) &&
-        node.has("ComputeResultTy='float'")) {
-      error(node.where(), "implicit conversion from 'float' to 'bfloat' is not allowed; bfloat converts implicitly to "
-                          "float only");
-    }
   }
 
   void reference(const Node& node) {

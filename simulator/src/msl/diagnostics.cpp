@@ -79,7 +79,7 @@ std::vector<Diagnostic> parse_diagnostics(const std::string& output, const Sourc
       r.d.column = map.source_column(r.d.line, r.d.column);
       dropped = !seen.emplace(r.d.line, r.d.column, r.d.message).second;
     } else {
-      if (r.file != "program_source") continue;
+      if (r.file != "program_source" || r.d.message.rfind("built-in candidate", 0) == 0) continue;
       r.d.column = map.source_column(r.d.line, r.d.column);
     }
     if (!dropped) result.push_back(r.d);

@@ -56,6 +56,7 @@ class Reader {
     words(includes);
     attributes();
     array_parameters();
+    strings();
     structure();
     defined_constants();
     result_.text = write(nullptr);
@@ -155,7 +156,7 @@ class Reader {
         if (word != banned().end() && !deleted) error(i, word->second);
         if (t.is("metal") && !includes) error(i, "use of undeclared identifier 'metal'");
         if (t.is("long") && at(i + 1).is("long")) error(i, "'long long' is not supported in Metal");
-        if (t.text.rfind("__builtin_", 0) == 0 || t.text.rfind("msl_", 0) == 0 || t.text.rfind("MSL_", 0) == 0) {
+        if (t.text.rfind("msl_", 0) == 0 || t.text.rfind("MSL_", 0) == 0) {
           error(i, "use of undeclared identifier '" + t.text + "'");
         }
       }
@@ -250,6 +251,19 @@ class Reader {
       }
     }
     return nullptr;
+  }
+
+  // A string literal is in the constant address space.
+  void strings() {
+    for (size_t i = 1; i + 1 < tokens_.size(); ++i) {
+      if (at(i).is("static_assert") || at(i).is("__attribute__")) i = closing(i + 1);
+      if (attributes_.count(i)) i = closing(i);
+      if (at(i).kind != Token::Kind::string || at(i).text[0] != '"') continue;
+      const bool value = at(i - 1).is("(") || at(i - 1).is(",") || at(i - 1).is("return");
+      if (value) tokens_[i].before += "msl_runtime::literal(";
+      while (at(i + 1).kind == Token::Kind::string && at(i + 1).text[0] == '"') ++i;
+      if (value) tokens_[i].after += ")";
+    }
   }
 
   // constant int strides[2], as a parameter, is a pointer into that address space.
@@ -664,7 +678,7 @@ ReadResult read(const std::string& preprocessed, const std::string& source, Sour
 }
 
 std::set<std::pair<int, int>> incompatible_vectors(const std::string& output) {
-  static const std::regex pattern(R"(program_source:(\d+):(\d+): error: incompatible operand types \(.*vec<.*vec<.*)");
+  static const std::regex pattern(R"(program_source:(\d+):(\d+): error: incompatible operand types \(.*(vec<|bfloat).*(vec<|bfloat).*)");
   std::set<std::pair<int, int>> places;
   std::istringstream stream(output);
   for (std::string line; std::getline(stream, line);) {

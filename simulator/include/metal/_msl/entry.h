@@ -162,11 +162,15 @@ struct FunctionConstant {
   }
 };
 
-// `c ? Value(), a : Value(), b`: vectors as values, so that both have one type whatever address spaces they came from.
+// `c ? Value(), a : Value(), b`: vectors and bfloats as values, so that both have one type whatever address spaces they came from.
 struct Value {};
 template <class T, int N>
-MSL_INLINE msl_types::vec<T, N> operator,(Value, msl_types::vec<T, N> v) {
+constexpr msl_types::vec<T, N> operator,(Value, msl_types::vec<T, N> v) {
   return v;
 }
+constexpr bfloat operator,(Value, bfloat v) { return v; }
+
+// A string literal, which is in the constant address space.
+MSL_INLINE constant char* literal(const char* text) { return (constant char*)text; }
 
 }  // namespace msl_runtime

@@ -56,26 +56,27 @@ MSL_INLINE void switch_fiber(Worker& w, unsigned from, unsigned to) {
 #endif
 }
 
+// The first thread at a barrier, or one at another barrier than the rest.
+inline __attribute__((noinline, cold)) void begin_barrier(Worker& w, unsigned site) {
+  if (w.arrivals != w.target) w.fail(&w, Fault::different_barriers, site, w.barrier_site);
+  if (w.finished != 0) w.fail(&w, Fault::barrier_after_return, site, 0);
+  w.suspended = 1;
+  w.target += w.threads;
+  w.parity ^= kBarrierEven ^ kBarrierOdd;
+  w.barrier_site = site;
+}
+
 MSL_INLINE void threadgroup_barrier(unsigned site) {
   Worker& w = worker();
   const unsigned fiber = this_fiber(), thread_index = w.first + fiber;
-  w.suspended = 1;
-  if (w.arrivals == w.target) {  // the first to arrive
-    w.target += w.threads;
-    w.parity ^= kBarrierEven ^ kBarrierOdd;
-    w.barrier_site = site;
-  } else if (__builtin_expect(w.barrier_site != site, 0)) {
-    w.fail(&w, Fault::different_barriers, site, w.barrier_site);
-  }
-  if (__builtin_expect(w.finished != 0, 0)) w.fail(&w, Fault::barrier_after_return, site, 0);
+  if (__builtin_expect((w.arrivals == w.target) | (w.barrier_site != site), 0)) begin_barrier(w, site);
   const unsigned target = w.target;
   ++w.arrivals;
-  w.waits[thread_index] = w.parity;
+  w.waits[thread_index] = w.parity;  // stays after the barrier, and then means nothing: the next has the other parity
   const unsigned next = thread_index + 1 < w.threads ? fiber + 1 : 0;
   do {
     switch_fiber(w, fiber, next);
   } while (static_cast<int>(w.arrivals - target) < 0);
-  w.waits[thread_index] = kRunnable;
 }
 
 // Ends the simdgroup operation at `site` if every lane of the simdgroup is in it or cannot come: it waits at a

@@ -10,20 +10,6 @@
 
 namespace msl_types {
 
-// Some argument is a bfloat, and the others may become a float beside it.
-template <class... A>
-struct any_bfloat;
-template <class A>
-struct any_bfloat<A> {
-  static const bool value = __is_same(A, bfloat);
-  static const bool others = __is_same(A, bfloat) || __is_same(A, float) || __is_integral(A);
-};
-template <class A, class... R>
-struct any_bfloat<A, R...> {
-  static const bool others = any_bfloat<A>::others && any_bfloat<R...>::others;
-  static const bool value = others && (any_bfloat<A>::value || any_bfloat<R...>::value);
-};
-
 template <class... A>
 struct all_integral;
 template <>
@@ -37,7 +23,7 @@ struct all_integral<A, R...> {
 
 }  // namespace msl_types
 
-#define MSL_IF(...) typename msl_types::enable_if<(__VA_ARGS__), int>::type = 0
+#define MSL_IF MSL_REQUIRES
 #define MSL_EACH_INTEGER(M) M(char) M(uchar) M(short) M(ushort) M(int) M(uint) M(long) M(ulong)
 
 // A function of vectors from the function of scalars.
@@ -102,10 +88,6 @@ struct all_integral<A, R...> {
 #define MSL_FLOAT_1(name, ...)                                                                  \
   MSL_INLINE float name(float x) { return __VA_ARGS__; }                                        \
   MSL_INLINE half name(half x) { return static_cast<half>(name(static_cast<float>(x))); }       \
-  template <class A, MSL_IF(msl_types::any_bfloat<A>::value)>                                   \
-  MSL_INLINE float name(A x) {                                                                  \
-    return name(static_cast<float>(x));                                                         \
-  }                                                                                             \
   template <class A, MSL_IF(__is_integral(A))>                                                  \
   void name(A x) = delete;                                                                      \
   MSL_VECTOR_1(name)
@@ -114,10 +96,6 @@ struct all_integral<A, R...> {
   MSL_INLINE float name(float x, float y) { return __VA_ARGS__; }                                    \
   MSL_INLINE half name(half x, half y) {                                                             \
     return static_cast<half>(name(static_cast<float>(x), static_cast<float>(y)));                    \
-  }                                                                                                  \
-  template <class A, class B, MSL_IF(msl_types::any_bfloat<A, B>::value)>                            \
-  MSL_INLINE float name(A x, B y) {                                                                  \
-    return name(static_cast<float>(x), static_cast<float>(y));                                       \
   }                                                                                                  \
   MSL_VECTOR_2(name)
 #define MSL_FLOAT_ONLY_2(name, ...)                                              \
@@ -129,10 +107,6 @@ struct all_integral<A, R...> {
   MSL_INLINE float name(float x, float y, float z) { return __VA_ARGS__; }                                         \
   MSL_INLINE half name(half x, half y, half z) {                                                                   \
     return static_cast<half>(name(static_cast<float>(x), static_cast<float>(y), static_cast<float>(z)));           \
-  }                                                                                                                \
-  template <class A, class B, class C, MSL_IF(msl_types::any_bfloat<A, B, C>::value)>                              \
-  MSL_INLINE float name(A x, B y, C z) {                                                                           \
-    return name(static_cast<float>(x), static_cast<float>(y), static_cast<float>(z));                              \
   }                                                                                                                \
   MSL_VECTOR_3(name)
 #define MSL_FLOAT_ONLY_3(name, ...)                                                       \
@@ -219,10 +193,6 @@ MSL_FLOAT_3(min3, __builtin_fminf(x, __builtin_fminf(y, z)))
 MSL_FLOAT_3(median3, __builtin_fmaxf(__builtin_fminf(x, y), __builtin_fminf(__builtin_fmaxf(x, y), z)))
 MSL_INLINE float abs(float x) { return __builtin_fabsf(x); }
 MSL_INLINE half abs(half x) { return static_cast<half>(__builtin_fabsf(x)); }
-template <class A, MSL_IF(msl_types::any_bfloat<A>::value)>
-MSL_INLINE float abs(A x) {
-  return __builtin_fabsf(static_cast<float>(x));
-}
 
 #define MSL_INTEGER_FUNCTIONS(T)                                                                                  \
   MSL_INLINE T max(T x, T y) { return x > y ? x : y; }                                                            \
@@ -335,10 +305,6 @@ MSL_INLINE int ilogb(T x) {
 #define MSL_RELATIONAL_1(name, ...)                                   \
   MSL_INLINE bool name(float x) { return __VA_ARGS__; }               \
   MSL_INLINE bool name(half x) { return name(static_cast<float>(x)); } \
-  template <class A, MSL_IF(msl_types::any_bfloat<A>::value)>         \
-  MSL_INLINE bool name(A x) {                                         \
-    return name(static_cast<float>(x));                               \
-  }                                                                   \
   MSL_VECTOR_1(name)
 MSL_RELATIONAL_1(isnan, __builtin_isnan(x))
 MSL_RELATIONAL_1(isinf, __builtin_isinf(x))
@@ -350,10 +316,6 @@ MSL_RELATIONAL_1(signbit, __builtin_signbitf(x))
 #define MSL_RELATIONAL_2(name, ...)                                                                                 \
   MSL_INLINE bool name(float x, float y) { return __VA_ARGS__; }                                                    \
   MSL_INLINE bool name(half x, half y) { return name(static_cast<float>(x), static_cast<float>(y)); }               \
-  template <class A, class B, MSL_IF(msl_types::any_bfloat<A, B>::value)>                                           \
-  MSL_INLINE bool name(A x, B y) {                                                                                  \
-    return name(static_cast<float>(x), static_cast<float>(y));                                                      \
-  }                                                                                                                 \
   MSL_VECTOR_2(name)
 MSL_RELATIONAL_2(isunordered, __builtin_isunordered(x, y))
 MSL_RELATIONAL_2(isordered, !__builtin_isunordered(x, y))
@@ -369,7 +331,7 @@ MSL_INLINE bool all(bool3 v) { return v.x && v.y && v.z; }
 MSL_INLINE bool all(bool4 v) { return v.x && v.y && v.z && v.w; }
 
 // select(a, b, c) is b where c holds.
-template <class T, MSL_IF(__is_arithmetic(T))>
+template <class T, MSL_IF(msl_types::is_number<T>::value)>
 MSL_INLINE T select(T a, T b, bool c) {
   return c ? b : a;
 }

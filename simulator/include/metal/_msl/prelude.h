@@ -12,4 +12,5 @@
 #include "scalar.h"
 #include "simd.h"
 #include "traits.h"
+#include "uniform.h"
 #include "vec.h"

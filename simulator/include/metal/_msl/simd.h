@@ -22,7 +22,7 @@ MSL_INLINE bool inactive_value<bool>() {
 template <class T>
 struct simd_type {
   typedef typename msl_types::element_of<T>::type E;
-  static const bool value = __is_arithmetic(E) && sizeof(E) <= 4 && !__is_same(E, bfloat);
+  static const bool value = __is_arithmetic(E) && sizeof(E) <= 4;
 };
 
 // Every lane gives a value; `read` then sees all of them and the mask of those that did.

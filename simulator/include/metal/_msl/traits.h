@@ -3,6 +3,13 @@
 
 #include "vec.h"
 
+namespace msl_types {
+template <class T>
+struct is_bfloat {
+  static const bool value = __is_same(__remove_cv(T), bfloat);
+};
+}  // namespace msl_types
+
 namespace metal {
 
 template <class T, T V>
@@ -97,16 +104,16 @@ using remove_addrspace_t = typename remove_addrspace<T>::type;
   constexpr constant bool name##_v = name<T>::value;
 MSL_VALUE_TRAIT(is_void, __is_void(T))
 MSL_VALUE_TRAIT(is_integral, __is_integral(T))
-MSL_VALUE_TRAIT(is_floating_point, __is_floating_point(T))
-MSL_VALUE_TRAIT(is_arithmetic, __is_arithmetic(T))
-MSL_VALUE_TRAIT(is_scalar, __is_scalar(T))
-MSL_VALUE_TRAIT(is_fundamental, __is_fundamental(T))
-MSL_VALUE_TRAIT(is_signed, __is_signed(T))
+MSL_VALUE_TRAIT(is_floating_point, __is_floating_point(T) || msl_types::is_bfloat<T>::value)
+MSL_VALUE_TRAIT(is_arithmetic, __is_arithmetic(T) || msl_types::is_bfloat<T>::value)
+MSL_VALUE_TRAIT(is_scalar, __is_scalar(T) || msl_types::is_bfloat<T>::value)
+MSL_VALUE_TRAIT(is_fundamental, __is_fundamental(T) || msl_types::is_bfloat<T>::value)
+MSL_VALUE_TRAIT(is_signed, __is_signed(T) || msl_types::is_bfloat<T>::value)
 MSL_VALUE_TRAIT(is_unsigned, __is_unsigned(T))
 MSL_VALUE_TRAIT(is_pointer, __is_pointer(T))
 MSL_VALUE_TRAIT(is_array, __is_array(T))
 MSL_VALUE_TRAIT(is_enum, __is_enum(T))
-MSL_VALUE_TRAIT(is_class, __is_class(T) && msl_types::element_of<T>::count == 1)
+MSL_VALUE_TRAIT(is_class, __is_class(T) && msl_types::element_of<T>::count == 1 && !msl_types::is_bfloat<T>::value)
 MSL_VALUE_TRAIT(is_union, __is_union(T))
 MSL_VALUE_TRAIT(is_const, __is_const(T))
 MSL_VALUE_TRAIT(is_volatile, __is_volatile(T))
@@ -128,6 +135,11 @@ MSL_RELATION_TRAIT(is_base_of, __is_base_of)
 MSL_RELATION_TRAIT(is_convertible, __is_convertible)
 MSL_RELATION_TRAIT(is_assignable, __is_assignable)
 #undef MSL_RELATION_TRAIT
+
+template <class...>
+struct _disjunction : false_type {};
+template <class B, class... R>
+struct _disjunction<B, R...> : conditional_t<bool(B::value), B, _disjunction<R...>> {};
 
 template <class T, class... A>
 struct is_constructible : bool_constant<__is_constructible(T, A...)> {};

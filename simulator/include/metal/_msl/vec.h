@@ -12,7 +12,7 @@ struct vec;
 // A scalar may stand for a vector of equal components unless that would drop a fraction.
 template <class S, class T>
 struct splats {
-  static const bool value = __is_arithmetic(S) && (!__is_integral(T) || __is_integral(S)) &&
+  static const bool value = is_number<S>::value && (!__is_integral(T) || __is_integral(S)) &&
                             (!__is_same(T, bfloat) || __is_same(S, bfloat) || __is_integral(S));
 };
 
@@ -113,7 +113,7 @@ struct splats {
   vec() = default;                                                                    \
   template <class S, typename enable_if<splats<S, T>::value, int>::type = 0>          \
   constexpr vec(S s) : vec(static_cast<T>(s), msl_splat()) {}                         \
-  template <class S, typename enable_if<__is_arithmetic(S) && !splats<S, T>::value, int>::type = 0> \
+  template <class S, typename enable_if<is_number<S>::value && !splats<S, T>::value, int>::type = 0> \
   explicit constexpr vec(S s) : vec(static_cast<T>(s), msl_splat()) {}                \
   struct msl_splat {};                                                                \
   MSL_VEC_ASSIGN(+)                                                                   \
