@@ -96,7 +96,7 @@ def install_torch() -> None:
         first, last = TORCH_ON_MAC
         attempts = [[f"torch>={first[0]}.{first[1]},<{last[0]}.{last[1] + 1}"]]
     else:
-        # The CPU build where pip's configuration finds it (200 MB): the one with CUDA works too, but is 15 times as large.
+        # The CPU build where pip finds it (200 MB): the one with CUDA works too, but is 15 times as large.
         attempts = [[f"torch=={TORCH_ON_LINUX}+cpu"], [f"torch=={TORCH_ON_LINUX}"]]
     for attempt in attempts:
         try:
