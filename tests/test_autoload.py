@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,7 +139,7 @@ assert mps_conv_transpose3d.is_enabled()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_workers(run_python, tmp_path, method):
+def test_workers(tmp_path, method):
     """Data loaders start them by the dozen: each imports torch, none says anything."""
     program = f"""
 import torch
@@ -157,12 +159,8 @@ if __name__ == "__main__":
 """
     script = tmp_path / "program.py"
     script.write_text(program)
-    result = run_python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", PYTHONWARNINGS="always")
-    if method != "fork":  # they import the program's file: runpy alone does not tell them where it is
-        import subprocess
-        import sys
-
-        result = subprocess.run([sys.executable, "-W", "always", script], capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-W", "always", script]  # a file: workers import it again
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.stdout == "256.0\n", result.stderr
     assert "mps_conv_transpose3d" not in result.stderr
 
