@@ -198,7 +198,6 @@ REFUSED = {
         5,
         "8 columns and 8 rows",
     ),
-    "matrix_without_its_header": ("kernel void f(device float* x) {\n  simdgroup_float8x8 a;\n}", 4, "simdgroup_float8x8"),
     # function constants
     "not_a_function_constant": (
         "constant bool b = true;\nkernel void f(device int* x) {\n  x[0] = is_function_constant_defined(b);\n}",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-HEADER = "#include <metal_stdlib>\n#include <metal_simdgroup_matrix>\nusing namespace metal;\n"
+HEADER = "#include <metal_stdlib>\n#include <metal_simdgroup>\nusing namespace metal;\n"
 
 
 def library(source: str):
@@ -274,7 +274,7 @@ GEMM = """
       threadgroup T b[16 * 36];
       simdgroup_float8x8 c[2][2];
       for (int i = 0; i < 2; ++i) {
-        for (int j = 0; j < 2; ++j) c[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+        for (int j = 0; j < 2; ++j) c[i][j] = make_filled_simdgroup_matrix<float, 8>(0.0f);
       }
       const int row = group.y * 32, column = group.x * 32;
       for (int k = 0; k < K; k += 16) {
@@ -448,6 +448,39 @@ kernel void fill(device float* x, uint i [[thread_position_in_threadgroup]]) {{
         torch.mps.synchronize()
     lib.fill(x, threads=48, group_size=48)
     assert x.eq(1).all().item()
+
+
+CRASHES = {
+    "memory": ("x[1ul << 40] = 1;", "touched memory at 0x[0-9a-f]+, which belongs to no buffer"),
+    "null": ("device float* p = nullptr; *p = x[0];", "touched memory at"),
+    "division": ("x[0] = 7 / int(x[1]);", "divided by 0"),
+    "remainder": ("x[0] = 7u % uint(x[1]);", "divided by 0"),
+    "after_a_barrier": (
+        "threadgroup_barrier(mem_flags::mem_none); if (i == 7) x[1ul << 40] = 1; threadgroup_barrier(mem_flags::mem_none);",
+        "touched memory at",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CRASHES)
+def test_crashes_of_a_kernel_are_errors(name):
+    body, message = CRASHES[name]
+    lib = library(f"""kernel void f(device float* x, uint i [[thread_position_in_threadgroup]]) {{ {body} }}
+kernel void fill(device float* x, uint i [[thread_position_in_threadgroup]]) {{ x[i] = 1; }}""")
+    x = torch.zeros(64, device="mps")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=message):
+            lib.f(x, group_size=64)
+            torch.mps.synchronize()
+    lib.fill(x)
+    assert x.eq(1).all().item()
+
+
+def test_too_much_thread_memory_is_an_error():
+    lib = library("""kernel void f(device float* x, uint i [[thread_position_in_threadgroup]]) {
+      float a[30000]; for (int k = 0; k < 30000; ++k) a[k] = x[k % 7] * k; x[i] = a[int(x[0])]; }""")
+    with pytest.raises(RuntimeError, match="stack frame size"):
+        lib.f(torch.zeros(8, device="mps"))
 
 
 def test_an_unbound_buffer_is_an_error():

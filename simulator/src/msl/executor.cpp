@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -14,6 +15,7 @@
 #include <thread>
 
 #include "../../include/metal/_msl/fiber.h"
+#include "signals.h"
 
 namespace mps_simulator::msl {
 namespace {
@@ -156,6 +158,7 @@ class Job {
     Worker& w = region.worker();
     const Dispatch& d = *launch_.dispatch;
     region.need(static_cast<unsigned>(d.threads_per_threadgroup.volume()));
+    const GuardedKernels guard(w);
     current_code = &launch_.code;
     w.threads_per_grid = plain(d.threads_per_grid);
     w.threadgroups_per_grid = plain(groups_);
@@ -199,6 +202,10 @@ class Job {
       }
     }
     w.first = w.finished = w.suspended = w.arrivals = w.target = 0;
+    for (unsigned i = 0; i * kSimdWidth < w.threads; ++i) {
+      w.simdgroups[i].generation = 1;
+      w.simdgroups[i].reduced[0] = w.simdgroups[i].reduced[1] = 0;
+    }
     w.parity = msl_runtime::kBarrierEven;
     w.fault = Fault::none;
     std::memset(w.waits, 0, w.threads * sizeof(w.waits[0]));
@@ -234,6 +241,19 @@ class Job {
       case Fault::partial_simdgroup:
         fault_ += "the simdgroup matrix operation at " + line(w.fault_site) +
                   " needs 32 threads in its simdgroup, which has fewer";
+        break;
+      case Fault::memory: {
+        char address[32];
+        std::snprintf(address, sizeof(address), "%p", w.fault_address);
+        fault_ += std::string("it touched memory at ") + address + ", which belongs to no buffer";
+        break;
+      }
+      case Fault::stack:
+        fault_ += "a thread needs more memory of its own than the " +
+                  std::to_string(msl_runtime::kStackBytes / 1024) + " KiB there are";
+        break;
+      case Fault::division:
+        fault_ += "an integer is divided by 0, or the least integer by -1";
         break;
       case Fault::none:
         break;

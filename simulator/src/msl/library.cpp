@@ -150,8 +150,12 @@ Program check(const std::string& source, const CompileOptions& options) {
   }
   Program p;
   p.source = source;
-  p.uses_matrices = preprocessed.out.find("/metal_simdgroup_matrix\"") != std::string::npos;
   const bool includes = preprocessed.out.find(" \"" + toolchain.headers() + "/metal_") != std::string::npos;
+  // metal_stdlib brings the matrices too; here they cost a second compilation of every kernel.
+  for (const char* type : {"simdgroup_matrix", "simdgroup_float8x8", "simdgroup_half8x8", "simdgroup_bfloat8x8"}) {
+    const bool named = preprocessed.out.find(std::string(type)) != std::string::npos;
+    p.uses_matrices = p.uses_matrices || (includes && named);
+  }
 
   std::set<std::pair<int, int>> unify;
   for (bool again = true; again;) {

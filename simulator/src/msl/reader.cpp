@@ -465,7 +465,7 @@ class Reader {
   // A declaration that ends in a semicolon at namespace or class scope.
   void declaration(size_t begin, size_t end) {
     const FoundAttribute* constant = find_attribute(begin, end, "function_constant");
-    if (constant && parameters(begin, end) == end) return function_constant(begin, end, *constant);
+    if (constant && parameters(begin, end) == end) return function_constant(begin, *constant);
     if (at(begin).is("template") && !at(begin + 1).is("<")) {
       if (is_kernel(begin, end)) instantiation(begin, end);
     } else if (is_kernel(begin, end)) {
@@ -512,9 +512,11 @@ class Reader {
   }
 
   // constant bool flag [[function_constant(3)]];
-  void function_constant(size_t begin, size_t end, const FoundAttribute& a) {
+  void function_constant(size_t begin, const FoundAttribute& a) {
     size_t type = begin;
-    while (type < end && (at(type).is("constant") || at(type).is("const") || at(type).is("static"))) ++type;
+    for (; at(type).is("constant") || at(type).is("const") || at(type).is("static") || at(type).is("constexpr"); ++type) {
+      if (at(type).is("constexpr")) tokens_[type].erase();
+    }
     size_t name = a.token;
     while (name > type && !at(name).is("[")) --name;
     name -= 2;  // the list opens with two brackets

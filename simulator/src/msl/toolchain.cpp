@@ -168,7 +168,10 @@ std::vector<std::string> Toolchain::flags() const {
       "-fno-caret-diagnostics",
       "-ferror-limit=50",
       "-ftemplate-backtrace-limit=0",
-      "-w",
+      "-Wno-everything",
+      // Beyond what a GPU gives a thread, and within the stack that a thread has here.
+      "-Wframe-larger-than=65536",
+      "-Werror=frame-larger-than",
   };
 #if defined(__x86_64__)
   f.insert(f.end(), {"-march=native", "-mno-red-zone"});

@@ -113,14 +113,15 @@ inline __attribute__((noinline)) void try_complete(Worker& w, unsigned simdgroup
 struct Exchange {
   Worker& w;
   Simdgroup& s;
-  const unsigned set;
+  const unsigned generation, set;
   const unsigned fiber, lane;
 
   MSL_INLINE Exchange() : Exchange(worker(), this_fiber()) {}
   MSL_INLINE Exchange(Worker& w, unsigned fiber)
       : w(w),
         s(w.simdgroups[(w.first + fiber) / kSimdWidth]),
-        set(s.generation & 1),
+        generation(s.generation),
+        set(generation & 1),
         fiber(fiber),
         lane((w.first + fiber) % kSimdWidth) {}
 

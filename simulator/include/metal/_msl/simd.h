@@ -58,6 +58,17 @@ MSL_INLINE T reduce(const Exchange& e, unsigned mask, unsigned begin, unsigned c
   return values[0];
 }
 
+// The reduction of a whole simdgroup: the first lane that comes here does it for all.
+template <class T, class F>
+MSL_INLINE T reduce_once(const Exchange& e, unsigned mask, F f) {
+  T& result = *reinterpret_cast<T*>(e.s.result[e.set]);
+  if (e.s.reduced[e.set] != e.generation) {
+    e.s.reduced[e.set] = e.generation;
+    result = reduce<T>(e, mask, 0, kSimdWidth, f);
+  }
+  return result;
+}
+
 template <class T, class F>
 MSL_INLINE T scan(const Exchange& e, unsigned mask, unsigned end, T identity, F f) {
   T r = identity;
@@ -79,7 +90,7 @@ namespace metal {
   template <class T, CONDITION(T)>                                                                            \
   MSL_INLINE T simd_##name(T data, MSL_SITE) {                                                                \
     return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {          \
-      return msl_runtime::reduce<T>(e, mask, 0, 32, [](T a, T b) { return static_cast<T>(__VA_ARGS__); });    \
+      return msl_runtime::reduce_once<T>(e, mask, [](T a, T b) { return static_cast<T>(__VA_ARGS__); });      \
     });                                                                                                       \
   }                                                                                                           \
   template <class T, CONDITION(T)>                                                                            \

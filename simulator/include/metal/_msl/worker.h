@@ -28,6 +28,9 @@ enum class Fault : unsigned {
   different_simd_sites,    // lanes of one simdgroup wait in two different simdgroup operations
   partial_simd_barrier,    // a simdgroup barrier that some lanes do not reach
   partial_simdgroup,       // a simdgroup matrix in a simdgroup of fewer than 32 threads
+  memory,                  // an address that is nobody's
+  stack,                   // more thread memory than there is
+  division,                // an integer divided by 0, or the least one by -1
 };
 
 struct Uint3 {
@@ -38,8 +41,10 @@ struct Uint3 {
 // while the others still read the other, and cannot come further ahead than that.
 struct Simdgroup {
   unsigned generation;
-  unsigned mask[2];  // the lanes that took part
-  alignas(64) unsigned char slots[2][kSimdWidth][32];
+  unsigned mask[2];      // the lanes that took part
+  unsigned reduced[2];   // the generation whose reduction `result` holds
+  alignas(64) unsigned char result[2][32];
+  unsigned char slots[2][kSimdWidth][32];
 };
 
 struct Worker {
@@ -68,6 +73,7 @@ struct Worker {
 
   Fault fault;
   unsigned fault_site, fault_other_site;
+  void* fault_address;
   unsigned epoch;  // counts threadgroups: a fiber that is resumed in a new one has a new thread to run
 
   void* stack_pointers[kMaxThreads + 1];  // of the fibers, and of the executor
