@@ -51,6 +51,17 @@ def test_neither_kernels_nor_native_run(dtype, case, record):
     assert not recording.native_convolutions
 
 
+@pytest.mark.parametrize("name", ["UNETR", "UNet", "MedNeXt"])
+def test_networks_train(name):
+    """Kernel equal to stride, overlapping, and depthwise."""
+    from test_programs import assert_like_cpu, step
+
+    from programs import NETWORKS as PROGRAMS
+
+    (network,) = (network for network in PROGRAMS if network.name == name)
+    assert_like_cpu(step(network, "mps"), network)
+
+
 @pytest.mark.parametrize("mask", [(True, False, False), (False, True, False), (False, False, True)], ids=str)
 def test_only_what_is_asked_for(mask):
     t = map_tensors(lambda t: t.to("mps"), make_tensors(SMALL, torch.float32))

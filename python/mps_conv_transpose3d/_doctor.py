@@ -17,6 +17,7 @@ from . import _accuracy, _machine, _operators, _switch
 from ._cases import Case
 
 DTYPES = ("float32", "float16", "bfloat16")
+INFINITE = 1e9  # JSON has no infinity
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 REINSTALL_TORCH = "a macOS wheel of torch has it: pip install --force-reinstall torch"
 
@@ -69,7 +70,7 @@ class Report:
     status: int = 0
 
     def as_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
 def networks() -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _check(dtype: str, serving: str | None, on_case: Callable[[str], None]) -> C
             return check
         for name, error in errors.items():
             ratio = error.error / error.allowed if error.allowed else float(error.error > 0)
-            check.worst[name] = max(check.worst.get(name, 0.0), ratio)
+            check.worst[name] = max(check.worst.get(name, 0.0), min(ratio, INFINITE))
             if not error.is_right and check.problem is None:
                 check.problem = f"{case.name}: {name} is off by {error.error:.3g}, allowed is {error.allowed:.3g}"
     return check
@@ -239,7 +240,7 @@ def _checks_table(checks: list[Check]) -> Any:
         table.add_column(name, justify="right")
     table.add_column("")
     for check in checks:
-        cells = [f"{check.worst[name]:.2f}" if name in check.worst else "-" for name in _accuracy.RESULTS]
+        cells = [f"{check.worst[name]:.2g}" if name in check.worst else "-" for name in _accuracy.RESULTS]
         ending = Text("right", "green") if check.problem is None else Text(check.problem, "red")
         table.add_row(check.dtype, check.served_by or "nobody", *cells, ending)
     return table
