@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KERNELS = "metal/conv_transpose3d_direct.metal"
+GEMM = "metal/conv_transpose3d_gemm.metal"
+TILE = "metal/tile_gemm.h"
 ENCODER = "csrc/kernels.mm"
 OPERATORS = "csrc/operators.cpp"
 ARGUMENTS = "csrc/arguments.cpp"
@@ -14,6 +16,7 @@ REGISTRATION = "csrc/registration.cpp"
 # In the order in which they are asked; the first test that fails is the one that caught the fault.
 QUICK_TESTS = (
     "tests/test_arguments.py",
+    "tests/test_methods.py",
     "tests/test_memory_formats.py",
     "tests/test_autograd.py",
     "tests/test_autocast.py",
@@ -37,8 +40,8 @@ FAULTS = [
     Fault(
         "off-by-one tap",
         KERNELS,
-        "const int last = min(axis.kernel - 1, floor_div(",
-        "const int last = min(axis.kernel - 2, floor_div(",
+        "const int last = min(axis.taps - 1, floor_div(",
+        "const int last = min(axis.taps - 2, floor_div(",
         "the input gradient leaves the last tap of each axis out",
     ),
     Fault(
@@ -110,24 +113,60 @@ FAULTS = [
         "the bias learns from all rows but one",
     ),
     Fault(
+        "tile unmasked in depth",
+        GEMM,
+        "return k + tile_k < k_end && i + tile_i < i_end ? data[(k + tile_k) * stride + i + tile_i] : T(0);",
+        "return i + tile_i < i_end ? data[(k + tile_k) * stride + i + tile_i] : T(0);",
+        "channels of the next group, or what lies behind the tensor, are summed",
+    ),
+    Fault(
+        "missing barrier after staging",
+        GEMM,
+        "Gemm::template stage<kN, false>(b, w, k, j0, thread_index);\n"
+        "    threadgroup_barrier(mem_flags::mem_threadgroup);\n",
+        "Gemm::template stage<kN, false>(b, w, k, j0, thread_index);\n",
+        "a tile is multiplied before the other threads have brought their part",
+    ),
+    Fault(
+        "taps in another order",
+        GEMM,
+        "(kd * p.height.output + kh) * p.width.output + kw;",
+        "(kh * p.height.output + kd) * p.width.output + kw;",
+        "planes and rows of a tile are exchanged",
+    ),
+    Fault(
+        "split left out",
+        GEMM,
+        "for (int split = 0; split < split_k.splits; ++split) {",
+        "for (int split = 0; split + 1 < split_k.splits; ++split) {",
+        "the weight gradient lacks the last part of its sum",
+    ),
+    Fault(
+        "fragment of another lane",
+        TILE,
+        "(int(lane) / 4 & 4) + int(lane) / 2 % 4",
+        "(int(lane) / 4 & 4) + int(lane) % 4",
+        "rows of a tile are written by the wrong lane",
+    ),
+    Fault(
         "ignored storage offset",
         ENCODER,
-        "binding.tensor.storage_offset() * binding.tensor.element_size();",
-        "0;",
+        "offset:tensor.storage_offset() * tensor.element_size() atIndex:index];",
+        "offset:0 atIndex:index];",
         "a view reads the beginning of the tensor that it is a part of",
     ),
     Fault(
         "missing commit",
         ENCODER,
-        "id<MTLComputeCommandEncoder> encoder = stream->commandEncoder();",
-        "id<MTLComputeCommandEncoder> encoder = [[stream->commandQueue() commandBuffer] computeCommandEncoder];",
+        "encode(stream->commandEncoder());",
+        "encode([[stream->commandQueue() commandBuffer] computeCommandEncoder]);",
         "the work is encoded to a command buffer that nobody commits",
     ),
     Fault(
         "unretained buffer",
         ENCODER,
-        "[encoder setBuffer:buffer offset:offset atIndex:binding.index];",
-        "[encoder setBuffer:buffer offset:offset atIndex:binding.index];\n  [buffer release];",
+        "element_size() atIndex:index];",
+        "element_size() atIndex:index];\n  [buffer release];",
         "a buffer is gone before the device has used it",
     ),
     Fault(
@@ -138,11 +177,11 @@ FAULTS = [
         "depth and height are exchanged in memory",
     ),
     Fault(
-        "kernel of another dtype",
-        PLAN,
-        'return "bfloat";',
-        'return "half";',
-        "bfloat16 numbers are read as float16",
+        "half taken for bfloat",
+        ARGUMENTS,
+        "case at::kHalf:\n      return DataType::float16;",
+        "case at::kHalf:\n      return DataType::bfloat16;",
+        "float16 numbers are read as bfloat16",
     ),
     Fault(
         "strides of a dense gradient",
@@ -155,8 +194,8 @@ FAULTS = [
     Fault(
         "weight taken as dense",
         OPERATORS,
-        "      const at::Tensor w = weight.contiguous();\n      const bool has_bias",
-        "      const at::Tensor w = weight;\n      const bool has_bias",
+        "      const at::Tensor w = weight.contiguous();\n      const at::Tensor b",
+        "      const at::Tensor w = weight;\n      const at::Tensor b",
         "a transposed weight is read in the wrong order",
     ),
     Fault(
