@@ -175,6 +175,10 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors
   for (uint32_t i = 0; i < plan.step_count; ++i) {
     const Step& step = plan.steps[i];
     id<MTLComputePipelineState> pipeline = pipelines().get(stream->device(), step.kernel, tensors.bias != nullptr);
+    const auto& threads = step.threads_per_threadgroup;
+    TORCH_CHECK(threads[0] * threads[1] * threads[2] <= [pipeline maxTotalThreadsPerThreadgroup],
+                "mps_conv_transpose3d: this GPU runs ", step.kernel.name(), " with no more than ",
+                [pipeline maxTotalThreadsPerThreadgroup], " threads in a threadgroup");
     for (uint32_t first = 0; first < step.threads[2]; first += step.slice) {
       on_queue(stream, [&](id<MTLComputeCommandEncoder> encoder) {
         if (i > 0) {

@@ -6,6 +6,7 @@
 #include <ATen/ops/conv_transpose3d.h>
 #include <ATen/ops/convolution_backward_native.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
 #include <cstdlib>
 
@@ -89,6 +90,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
         output_mask[0] ? make_params(*geometry, strides_of(grad_input), strides_of(gy)) : params;
     if (params && grad_input_params) {
       const DataType dtype = data_type(input);
+      // Sums over no samples are zero.
+      const auto make_gradient = [&](at::IntArrayRef sizes) {
+        return geometry->batch == 0 ? at::zeros(sizes, weight.options()) : at::empty(sizes, weight.options());
+      };
       at::Tensor grad_weight, grad_bias;
       if (output_mask[0]) {
         const at::Tensor w = weight.contiguous();
@@ -96,13 +101,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
                {&grad_input, &w, &gy, nullptr});
       }
       if (output_mask[1]) {
-        grad_weight = at::empty(weight.sizes(), weight.options(), at::MemoryFormat::Contiguous);
+        grad_weight = make_gradient(weight.sizes());
         encode(make_plan(Pass::weight_grad, dtype, *params, forced_method()), *params,
                {&x, &grad_weight, &gy, nullptr});
         grad_weight = grad_weight.contiguous(format);
       }
       if (output_mask[2]) {
-        grad_bias = at::empty({geometry->out_channels}, weight.options());
+        grad_bias = make_gradient({geometry->out_channels});
         encode(make_plan(Pass::bias_grad, dtype, *params), *params, {nullptr, nullptr, &gy, &grad_bias});
       }
       return {grad_input, grad_weight, grad_bias};

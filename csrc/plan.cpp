@@ -133,26 +133,28 @@ Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, int64_t
     case Pass::input_grad:
       return {{row_tiles * kGemmThreads, column_tiles, int64_t{p.batch} * p.groups}, {kGemmThreads, 1, 1}, work};
     default:
-      return {{column_tiles * kGemmThreads, row_tiles, splits * p.groups},
-              {kGemmThreads, 1, 1},
-              work * p.batch / std::max<int64_t>(splits, 1)};
+      return {
+          {column_tiles * kGemmThreads, row_tiles, splits * p.groups}, {kGemmThreads, 1, 1}, work * p.batch / splits};
   }
 }
 
-// Partial sums take at most 8 MB; within that, as many as keep a large GPU busy (an M2 Max has 38 cores, each with room
-// for a few threadgroups), each over no fewer than 8 tiles of depth.
+// As many splits as keep a large GPU busy (an M2 Max has 38 cores, each with room for a few threadgroups), each over no
+// fewer than 8 tiles of depth, and with partial sums of at most 8 MB unless one alone takes more.
 SplitK choose_split(Method method, const ConvTranspose3dParams& p) {
   constexpr int64_t kThreadgroups = 256, kPartialSums = (8 << 20) / sizeof(float);
   const Product product = product_of(Pass::weight_grad, p);
   const Tile tile = tile_of(method);
-  const int64_t tiles = ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups * p.batch;
-  const int64_t elements = product.rows * product.columns * p.groups * p.batch;
-  int64_t chunks =
-      std::min({ceil_div(kThreadgroups, tiles), product.depth / (8 * kGemmDepth), kPartialSums / elements});
-  chunks = std::max<int64_t>(chunks, 1);
+  const int64_t tiles = ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups;
+  const int64_t most = std::max<int64_t>(kPartialSums / (product.rows * product.columns * p.groups), 1);
+  const int64_t wanted = std::min(ceil_div(kThreadgroups, tiles), most);
+  const int64_t chunks = std::clamp<int64_t>(wanted / p.batch, 1, ceil_div(product.depth, 8 * kGemmDepth));
   const int64_t length = ceil_div(ceil_div(product.depth, chunks), kGemmDepth) * kGemmDepth;
-  chunks = ceil_div(product.depth, length);
-  return {static_cast<int>(chunks), static_cast<int>(length), static_cast<int>(chunks * p.batch)};
+  SplitK split{};
+  split.chunks = static_cast<int>(ceil_div(product.depth, length));
+  split.length = static_cast<int>(length);
+  split.samples = static_cast<int>(split.chunks > 1 ? 1 : ceil_div(p.batch, wanted));
+  split.splits = static_cast<int>(split.chunks * ceil_div(p.batch, split.samples));
+  return split;
 }
 
 bool dense(const Strides& strides, int height, int width) {
@@ -269,11 +271,11 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::o
   if (forced && (*forced == Method::direct || gemm_can(pass, p))) {
     method = *forced;
   }
-  if (method == Method::direct || p.batch == 0) {
-    const Grid grid = direct_grid(pass, p);
-    if (product(grid.threads) > 0) {
-      plan.steps[plan.step_count++] = make_step({pass, Method::direct, dtype}, grid);
-    }
+  if (p.batch == 0) {
+    return plan;
+  }
+  if (method == Method::direct) {
+    plan.steps[plan.step_count++] = make_step({pass, Method::direct, dtype}, direct_grid(pass, p));
     return plan;
   }
   if (pass != Pass::weight_grad) {

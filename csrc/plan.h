@@ -61,7 +61,7 @@ struct Step {
 
 struct Plan {
   std::array<Step, 2> steps;
-  uint32_t step_count;  // 0 when there is nothing to compute
+  uint32_t step_count;  // 0 for a batch of no samples: outputs are empty then, and gradients zero
   SplitK split_k;
   int64_t partial_sums;  // float32 elements of memory between the two steps
 };

@@ -162,19 +162,38 @@ template <typename T>
   grad_input[offset(p.input, n, c) + offset(p.input, d, h, w)] = T(sum);
 }
 
+// A sum with what rounding took from it (Knuth's two-sum): its error does not grow with the number of terms, as a plain
+// sum's over all positions of a volume would.
+struct Sum {
+  float value = 0, lost = 0;
+
+  void add(float term) {
+    const float next = value + term;
+    const float added = next - value;
+    lost += (value - (next - added)) + (term - added);
+    value = next;
+  }
+
+  void add(float term, float lost_by_term) {
+    add(term);
+    lost += lost_by_term;
+  }
+};
+
 // The sum over a threadgroup, for its first thread, in an order that depends on nothing but its size.
-inline float threadgroup_sum(float value, threadgroup float* simdgroup_sums, uint simdgroup, uint lane,
-                             uint simdgroups) {
-  value = simd_sum(value);
+inline float threadgroup_sum(Sum sum, threadgroup float2* simdgroup_sums, uint simdgroup, uint lane, uint simdgroups) {
+  for (ushort distance = 1; distance < 32; distance *= 2) {
+    sum.add(simd_shuffle_xor(sum.value, distance), simd_shuffle_xor(sum.lost, distance));
+  }
   if (lane == 0) {
-    simdgroup_sums[simdgroup] = value;
+    simdgroup_sums[simdgroup] = float2(sum.value, sum.lost);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  float sum = 0;
+  Sum total;
   for (uint s = 0; s < simdgroups; ++s) {
-    sum += simdgroup_sums[s];
+    total.add(simdgroup_sums[s].x, simdgroup_sums[s].y);
   }
-  return sum;
+  return total.value + total.lost;
 }
 
 // threadgroups: x = tap, y = o of the group, z = c. Threads: x along W, y over the rows (d, h) of the input.
@@ -186,7 +205,7 @@ template <typename T>
     uint3 thread_position [[thread_position_in_threadgroup]], uint3 threads [[threads_per_threadgroup]],
     uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]], uint simdgroups [[simdgroups_per_threadgroup]]) {
-  threadgroup float simdgroup_sums[kMaxSimdgroups];
+  threadgroup float2 simdgroup_sums[kMaxSimdgroups];
   const int tap = int(element.x), o = int(element.y), c = int(element.z + first);
   const int kw = tap % p.width.taps, kh = tap / p.width.taps % p.height.taps;
   const int kd = tap / p.width.taps / p.height.taps;
@@ -195,7 +214,7 @@ template <typename T>
   const Range along_w = inputs_of_tap(p.width, kw);
   const int rows = max(along_d.count, 0) * max(along_h.count, 0);
 
-  float sum = 0;
+  Sum sum;
   for (int n = 0; n < p.batch; ++n) {
     device const T* x = input + offset(p.input, n, c);
     device const T* gy = grad_output + offset(p.output, n, c / p.in_channels * p.out_channels + o);
@@ -210,12 +229,12 @@ template <typename T>
         const int w_out = w * p.width.stride + kw * p.width.dilation - p.width.padding;
         row_sum += float(x_row[w * p.input.width]) * float(gy_row[w_out * p.output.width]);
       }
-      sum += row_sum;
+      sum.add(row_sum);
     }
   }
-  sum = threadgroup_sum(sum, simdgroup_sums, simdgroup, lane, simdgroups);
+  const float total = threadgroup_sum(sum, simdgroup_sums, simdgroup, lane, simdgroups);
   if (thread_index == 0) {
-    grad_weight[(c * p.out_channels + o) * taps_per_filter(p) + tap] = T(sum);
+    grad_weight[(c * p.out_channels + o) * taps_per_filter(p) + tap] = T(total);
   }
 }
 
@@ -228,11 +247,11 @@ template <typename T>
     uint3 threads [[threads_per_threadgroup]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]],
     uint simdgroups [[simdgroups_per_threadgroup]]) {
-  threadgroup float simdgroup_sums[kMaxSimdgroups];
+  threadgroup float2 simdgroup_sums[kMaxSimdgroups];
   const int o = int(element.z + first);
   const int rows = p.depth.output * p.height.output;
 
-  float sum = 0;
+  Sum sum;
   for (int n = 0; n < p.batch; ++n) {
     device const T* gy = grad_output + offset(p.output, n, o);
     for (int row = int(thread_position.y); row < rows; row += int(threads.y)) {
@@ -241,12 +260,12 @@ template <typename T>
       for (int w = int(thread_position.x); w < p.width.output; w += int(threads.x)) {
         row_sum += float(gy_row[w * p.output.width]);
       }
-      sum += row_sum;
+      sum.add(row_sum);
     }
   }
-  sum = threadgroup_sum(sum, simdgroup_sums, simdgroup, lane, simdgroups);
+  const float total = threadgroup_sum(sum, simdgroup_sums, simdgroup, lane, simdgroups);
   if (thread_index == 0) {
-    grad_bias[o] = T(sum);
+    grad_bias[o] = T(total);
   }
 }
 

@@ -177,8 +177,8 @@ template <typename T, int kM, int kN, int kK, int kSimdgroupsM, int kSimdgroupsN
   }
 }
 
-// Sums over one chunk of one sample's positions, and leaves float32 partial sums [split][group][c][j].
-// threadgroups: x = tile of j, y = tile of c, z = (split, group), split = (n, chunk)
+// Leaves float32 partial sums [split][group][c][j].
+// threadgroups: x = tile of j, y = tile of c, z = (split, group)
 template <typename T, int kM, int kN, int kK, int kSimdgroupsM, int kSimdgroupsN>
 [[kernel]] void conv_transpose3d_weight_grad_gemm(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
@@ -194,29 +194,34 @@ template <typename T, int kM, int kN, int kK, int kSimdgroupsM, int kSimdgroupsN
 
   const int j0 = int(tile.x) * kN, c0 = int(tile.y) * kM;
   const int split = int(tile.z + first) / p.groups, group = int(tile.z + first) % p.groups;
-  const int n = split / split_k.chunks, begin = split % split_k.chunks * split_k.length;
+  const int first_sample = split / split_k.chunks * split_k.samples;
+  const int last_sample = min(p.batch, first_sample + split_k.samples);
+  const int begin = split % split_k.chunks * split_k.length;
   const int m_end = min(positions(p), begin + split_k.length), j_end = columns(p);
-  const ColumnsOfK<T> x{input + offset(p.input, n, group * p.in_channels), int(p.input.channel), m_end, p.in_channels};
-  device const T* y = grad_output + offset(p.output, n, group * p.out_channels);
 
   for (int i = int(thread_index); i < kN; i += Gemm::kThreads) {
     j_offset[i] = column_offset(p, j0 + i);
   }
-  if (int(thread_index) < kK) {
-    m_offset[0][thread_index] = position_offset(p, begin + int(thread_index));
-  }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
 
   Gemm gemm(simdgroup, lane);
-  for (int k = begin, step = 0; k < m_end; k += kK, step ^= 1) {
-    Gemm::template stage<kM, true>(a, x, k, c0, thread_index);
-    Gemm::template stage<kN, true>(b, Output<T>{y, m_offset[step], j_offset, m_end, j_end}, k, j0, thread_index);
+  for (int n = first_sample; n < last_sample; ++n) {
+    const ColumnsOfK<T> x{input + offset(p.input, n, group * p.in_channels), int(p.input.channel), m_end,
+                          p.in_channels};
+    device const T* y = grad_output + offset(p.output, n, group * p.out_channels);
     if (int(thread_index) < kK) {
-      m_offset[step ^ 1][thread_index] = position_offset(p, k + kK + int(thread_index));
+      m_offset[0][thread_index] = position_offset(p, begin + int(thread_index));
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    gemm.multiply(a, b, simdgroup);
-    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (int k = begin, step = 0; k < m_end; k += kK, step ^= 1) {
+      Gemm::template stage<kM, true>(a, x, k, c0, thread_index);
+      Gemm::template stage<kN, true>(b, Output<T>{y, m_offset[step], j_offset, m_end, j_end}, k, j0, thread_index);
+      if (int(thread_index) < kK) {
+        m_offset[step ^ 1][thread_index] = position_offset(p, k + kK + int(thread_index));
+      }
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+      gemm.multiply(a, b, simdgroup);
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+    }
   }
   gemm.add_to_total();
 

@@ -36,10 +36,12 @@ enum ConvTranspose3dBuffer {
   kPartialSumsBuffer = 7,
 };
 
-// A sum over the positions of every sample, cut into `chunks` of `length` positions each per sample.
+// A sum over the positions of all samples, cut into `splits`: each takes `samples` whole samples, or one of the
+// `chunks` of `length` positions that a sample is cut into.
 struct SplitK {
   int chunks, length;
-  int splits;  // chunks of all samples
+  int samples;
+  int splits;
 };
 
 // Depth of the matrix kernels' tiles.
