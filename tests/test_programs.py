@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,10 +67,59 @@ def test_network_trains_on_our_kernels_as_on_the_cpu(network, record):
     counting.remove()
     assert_like_cpu(actual, network)
 
-    ran = Counter(name.removeprefix("conv_transpose3d_").rpartition("_")[0] for name in recording.ours)
-    assert 0 < calls["ConvTranspose3d"] <= ran["forward"]
-    assert {"input_grad", "weight_grad"} <= ran.keys()
+    ours = [name.removeprefix("conv_transpose3d_") for name in recording.ours]
+    assert 0 < calls["ConvTranspose3d"] <= sum(name.startswith("forward") for name in ours)
+    for gradient in ("input_grad", "weight_grad"):
+        assert calls["ConvTranspose3d"] <= sum(name.startswith(gradient) for name in ours)
     # Natively ran the ordinary convolutions, and they alone.
     ordinary = sum(count for name, count in calls.items() if name != "ConvTranspose3d")
     assert recording.operators.count("aten::convolution_overrideable") == ordinary
     assert recording.operators.count("aten::convolution_backward_overrideable") == ordinary
+
+
+def documented(version: str) -> dict[str, set[str]]:
+    """By network, the operators that docs/operators.md says `mps` lacks in that version of PyTorch."""
+    lines = (Path(__file__).parents[1] / "docs" / "operators.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    column = next(row for row in rows if row[0] == "program").index(version)
+    operators = {row[0]: row[1].strip("`") for row in rows if re.fullmatch("[a-z]", row[0])}
+    return {
+        row[0].removeprefix("MONAI "): {operators[letter] for letter in row[column].split() if letter != "none"}
+        for row in rows
+        if row[0].startswith("MONAI ")
+    }
+
+
+STEPS = """
+import json, sys
+sys.path.insert(0, {folder!r})
+from programs import NETWORKS
+from test_programs import step
+missing = {{}}
+for network in NETWORKS:
+    if not network.slow:
+        try:
+            step(network, "mps")
+            missing[network.name] = ""
+        except NotImplementedError as error:
+            missing[network.name] = str(error).split("'")[1].removeprefix("aten::").partition(".")[0]
+print(json.dumps(missing))
+"""
+
+
+@pytest.mark.parametrize("version", ["2.7", "2.12"])
+def test_networks_lack_what_the_documents_say(version, run_python, simulator):
+    done = run_python(STEPS.format(folder=str(Path(__file__).parent)), MPS_SIMULATOR_TORCH=version)
+    assert done.returncode == 0, done.stderr
+    expected = documented(version)
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen.keys() == {network.name for network in NETWORKS if not network.slow}
+    for name, operator in seen.items():
+        assert operator in expected[name] if operator else not expected[name], f"{name}: {operator}, {expected[name]}"
+
+
+def test_networks_of_torch_2_7_run_with_the_fallback(run_python, simulator):
+    program = STEPS.format(folder=str(Path(__file__).parent))
+    done = run_python(program, MPS_SIMULATOR_TORCH="2.7", PYTORCH_ENABLE_MPS_FALLBACK="1")
+    assert done.returncode == 0, done.stderr
+    assert not any(json.loads(done.stdout.splitlines()[-1]).values())

@@ -155,17 +155,21 @@ def row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def base(operator: str) -> str:
+    return operator.partition(".")[0]
+
+
 def document(called: dict[str, Operators], lists: dict[str, Operators]) -> str:
     missing = {name: [operators & lists[version] for version in VERSIONS] for name, operators in called.items()}
-    every = sorted(set().union(*(cell for cells in missing.values() for cell in cells)))
-    letters = {operator: chr(ord("a") + number) for number, operator in enumerate(every)}
+    every = set().union(*(cell for cells in missing.values() for cell in cells))
+    letters = {name: chr(ord("a") + number) for number, name in enumerate(sorted({base(o) for o in every}))}
     table = [row("program", *VERSIONS), row("---", *["---"] * len(VERSIONS))]
-    for name, cells in missing.items():
-        table.append(row(name, *(" ".join(letters[operator] for operator in sorted(cell)) or "none" for cell in cells)))
+    for program, cells in missing.items():
+        table.append(row(program, *(" ".join(sorted({letters[base(o)] for o in cell})) or "none" for cell in cells)))
     legend = [row("", "operator", "absent from mps in"), row("---", "---", "---")]
-    for operator, letter in letters.items():
-        versions = ", ".join(version for version in VERSIONS if operator in lists[version])
-        legend.append(row(letter, f"`{operator}`", versions))
+    for name, letter in letters.items():
+        absent = [version for version in VERSIONS if any(base(o) == name for o in every & lists[version])]
+        legend.append(row(letter, f"`{name}`", ", ".join(absent)))
     return f"""# Operators that `mps` lacks
 
 Made by `python tools/operators.py table`; not to be edited.
