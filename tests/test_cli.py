@@ -314,7 +314,8 @@ def test_what_is_not_installed_is_named(run_python, module, arguments):
 
 def test_json_and_explain_need_neither(run_python):
     block = "import sys; sys.modules['rich'] = sys.modules['matplotlib'] = None\n"
-    assert run_python(block + RUN.format(["doctor", "--json"])).returncode == 0
+    # Switched off, for here it is not about the kernels, and compiling them anew takes long.
+    assert run_python(block + RUN.format(["doctor", "--json"]), MPS_CONV_TRANSPOSE3D="0").returncode == 0
     explain = ["explain", "--input", "1,2,2,2,2", "--weight", "2,3,2,2,2"]
     assert run_python(block + RUN.format(explain)).returncode == 0
 
