@@ -108,6 +108,9 @@ std::optional<Geometry> conv_transpose3d_geometry(const at::Tensor& input, const
 void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input, const Geometry& g) {
   check_device(input, grad_output, "gradient of the output");
   check_type(input, grad_output);
+  TORCH_CHECK(grad_output.dim() == 5,
+              "Expected input and grad_output to have the same number of dimensions, but got: 5 and ",
+              grad_output.dim());
   const auto output = g.output();
   at::check_dim_size(grad_output, 5, 0, g.batch);
   at::check_dim_size(grad_output, 5, 1, g.out_channels);
