@@ -6,10 +6,10 @@ clang-format := .venv/bin/clang-format
 native-sources = $(shell find csrc metal simulator tests benchmarks -not -path '*/build/*' | grep -E '\.(h|c|cpp|m|mm|metal)$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-nnunet test check-mac mutants lint format clean
+.PHONY: help setup demo demo-nnunet demo-tutorial test check-mac mutants lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## set everything up: .venv, Debian packages where they are missing, the builds
 	@tools/setup/setup.sh
@@ -20,6 +20,9 @@ demo: setup ## train a UNETR on device mps and on the CPU, side by side
 demo-nnunet: ## run nnU-Net's own commands on device mps, and compare with the CPU
 	@tools/setup/setup.sh nnunetv2
 	@$(python) examples/nnunet $(ARGS)
+
+demo-tutorial: setup ## the UNETR tutorial from files to segmentation, in mixed precision
+	@$(python) examples/unetr_tutorial.py $(ARGS)
 
 test: ## run all tests; this is what continuous integration does
 	@tools/setup/setup.sh nnunetv2
