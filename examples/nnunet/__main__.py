@@ -28,7 +28,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo-nnunet", description=__doc__.splitlines()[0])
     parser.add_argument("--plans", choices=PLANS, default="plain", help="the network; default %(default)s")
     parser.add_argument("--folds", type=int, nargs="+", default=[0], help="trained, and predicted as one ensemble")
-    parser.add_argument("--iterations", type=int, default=15, help="of training, for each fold; default %(default)s")
+    parser.add_argument("--iterations", type=int, default=30, help="of training, for each fold; default %(default)s")
     parser.add_argument("--size", type=int, default=32, help="voxels a side of each image; default %(default)s")
     parser.add_argument("--device", default="mps", help="what to hold against the CPU; default %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("build/demo-nnunet"), help="default %(default)s")
