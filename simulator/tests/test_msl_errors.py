@@ -98,14 +98,14 @@ REFUSED = {
         "same number of elements",
     ),
     "two_kernels_of_one_name": (
-        'template <typename T> kernel void f(device T* x) { x[0] = 0; }\n'
+        "template <typename T> kernel void f(device T* x) { x[0] = 0; }\n"
         'template [[host_name("a")]] kernel void f<int>(device int*);\n'
         'template [[host_name("a")]] kernel void f<float>(device float*);',
         5,
         "redefinition of kernel 'a'",
     ),
     "instantiation_that_does_not_match": (
-        'template <typename T> kernel void f(device T* x) { x[0] = 0; }\n'
+        "template <typename T> kernel void f(device T* x) { x[0] = 0; }\n"
         'template [[host_name("a")]] kernel void f<int>(device float*);',
         4,
         "does not refer to a function template",
@@ -167,9 +167,21 @@ REFUSED = {
         4,
         "no viable overloaded '='",
     ),
-    "half_to_bfloat": ("kernel void f(device bfloat* x, device half* h) {\n  x[0] = h[0];\n}", 4, "no viable overloaded '='"),
-    "bfloat_to_half": ("kernel void f(device bfloat* x) {\n  half h = x[0];\n  x[0] = bfloat(h);\n}", 4, "no viable conversion"),
-    "bfloat_with_half": ("kernel void f(device bfloat* x) {\n  float y = x[0] * half(2);\n  x[0] = bfloat(y);\n}", 4, "is ambiguous"),
+    "half_to_bfloat": (
+        "kernel void f(device bfloat* x, device half* h) {\n  x[0] = h[0];\n}",
+        4,
+        "no viable overloaded '='",
+    ),
+    "bfloat_to_half": (
+        "kernel void f(device bfloat* x) {\n  half h = x[0];\n  x[0] = bfloat(h);\n}",
+        4,
+        "no viable conversion",
+    ),
+    "bfloat_with_half": (
+        "kernel void f(device bfloat* x) {\n  float y = x[0] * half(2);\n  x[0] = bfloat(y);\n}",
+        4,
+        "is ambiguous",
+    ),
     "float_added_to_bfloat": (
         "kernel void f(device bfloat* x, device float* y) {\n  x[0] += y[0];\n}",
         4,
@@ -178,8 +190,16 @@ REFUSED = {
     "ambiguous_max": ("kernel void f(device float* x) {\n  x[0] = max(0, x[0]);\n}", 4, "call to 'max' is ambiguous"),
     "ambiguous_exp": ("kernel void f(device int* x) {\n  x[0] = exp(x[1]);\n}", 4, "exp"),
     "as_type_of_another_size": ("kernel void f(device half* x) {\n  x[0] = as_type<half>(1);\n}", 4, "equal size"),
-    "atomic_of_half": ("kernel void f(device atomic<half>* x) {\n  atomic_load_explicit(x, memory_order_relaxed);\n}", None, "atomic of"),
-    "plain_access_to_an_atomic": ("kernel void f(device atomic_int* x) {\n  x[0] = 1;\n}", 4, "no viable overloaded '='"),
+    "atomic_of_half": (
+        "kernel void f(device atomic<half>* x) {\n  atomic_load_explicit(x, memory_order_relaxed);\n}",
+        None,
+        "atomic of",
+    ),
+    "plain_access_to_an_atomic": (
+        "kernel void f(device atomic_int* x) {\n  x[0] = 1;\n}",
+        4,
+        "no viable overloaded '='",
+    ),
     # simdgroup matrices
     "half_accumulator": (
         "#include <metal_simdgroup_matrix>\nkernel void f(device float* x) {\n  simdgroup_half8x8 a, b, c;\n"

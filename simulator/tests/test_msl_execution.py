@@ -208,9 +208,10 @@ def test_votes():
 def test_simd_operations_of_some_lanes():
     x = torch.arange(32, dtype=torch.int32)
     assert simd("w", x, "int w = -1; if (lane < 5) w = simd_sum(v);").tolist() == [10] * 5 + [-1] * 27
-    assert simd("w", x, "int w = -1; if (lane >= 20) { w = simd_max(v); w += simd_is_first(); }").tolist() == [-1] * 20 + [32] + [
-        31
-    ] * 11
+    assert (
+        simd("w", x, "int w = -1; if (lane >= 20) { w = simd_max(v); w += simd_is_first(); }").tolist()
+        == [-1] * 20 + [32] + [31] * 11
+    )
     partial = torch.arange(40, dtype=torch.int32)  # the second simdgroup has 8 threads
     assert simd("simd_sum(v)", partial).tolist() == [496] * 32 + [sum(range(32, 40))] * 8
     assert simd("simd_shuffle(v, 20)", partial).tolist() == [20] * 32 + [-1] * 8  # no such lane: not a value
@@ -299,8 +300,9 @@ GEMM = """
         }
       }
     }
-    template [[host_name("gemm_float")]] kernel void gemm<float>(device float*, const device float*, const device float*,
-                                                                 constant int*, uint3, ushort, ushort);
+    template [[host_name("gemm_float")]] kernel void gemm<float>(device float*, const device float*,
+                                                                 const device float*, constant int*, uint3, ushort,
+                                                                 ushort);
     template [[host_name("gemm_half")]] kernel void gemm<half>(device float*, const device half*, const device half*,
                                                                constant int*, uint3, ushort, ushort);
     template [[host_name("gemm_bfloat")]] kernel void gemm<bfloat>(device float*, const device bfloat*,
@@ -309,7 +311,9 @@ GEMM = """
 """
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("float", torch.float32), ("half", torch.float16), ("bfloat", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("float", torch.float32), ("half", torch.float16), ("bfloat", torch.bfloat16)]
+)
 def test_matrix_product(name, dtype):
     m, n, k = 64, 96, 48
     generator = torch.Generator().manual_seed(0)
@@ -456,7 +460,8 @@ CRASHES = {
     "division": ("x[0] = 7 / int(x[1]);", "divided by 0"),
     "remainder": ("x[0] = 7u % uint(x[1]);", "divided by 0"),
     "after_a_barrier": (
-        "threadgroup_barrier(mem_flags::mem_none); if (i == 7) x[1ul << 40] = 1; threadgroup_barrier(mem_flags::mem_none);",
+        "threadgroup_barrier(mem_flags::mem_none); if (i == 7) x[1ul << 40] = 1;"
+        " threadgroup_barrier(mem_flags::mem_none);",
         "touched memory at",
     ),
 }
@@ -539,7 +544,9 @@ def test_a_cache_that_others_can_write_to_is_refused(tmp_path):
 
 
 def test_a_forked_child_has_threads_of_its_own(tmp_path):
-    program = PROGRAM + """
+    program = (
+        PROGRAM
+        + """
 import os
 child = os.fork()
 if child == 0:
@@ -548,6 +555,7 @@ if child == 0:
     os._exit(0 if y.sum().item() == 5000 * 5001 / 2 else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
+    )
     process = start(tmp_path, program)
     _, error = process.communicate(timeout=300)
     assert process.returncode == 0, error

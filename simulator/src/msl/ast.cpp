@@ -56,8 +56,9 @@ class Locations {
       at += 14;
       return l;
     }
-    const size_t end = std::min({text.find(',', at), text.find('>', at + (text[at] == '<' ? text.find('>', at) - at + 1 : 0)),
-                                 text.find(' ', at), text.size()});
+    const size_t end =
+        std::min({text.find(',', at), text.find('>', at + (text[at] == '<' ? text.find('>', at) - at + 1 : 0)),
+                  text.find(' ', at), text.size()});
     std::string_view word = text.substr(at, end - at);
     at = end;
     const size_t last = word.rfind(':');
@@ -129,13 +130,13 @@ class TreeReader {
   SyntaxTree tree_;
   Locations locations_;
   std::vector<Node> stack_;
-  std::map<std::string, Function> functions_;             // by address; variables too, for what they refer to
-  std::map<std::string, std::string> canonical_;          // a redeclaration's address -> the first one's
+  std::map<std::string, Function> functions_;     // by address; variables too, for what they refer to
+  std::map<std::string, std::string> canonical_;  // a redeclaration's address -> the first one's
   std::set<std::string> constructors_;
-  std::map<std::string, uint32_t> constants_;             // function constants by address
-  std::map<unsigned, std::string> kernel_addresses_;      // by id
-  std::map<std::pair<int, int>, std::string> found_;      // errors by place: one each
-  Node pending_;                                          // a cast, whose operand is the next node
+  std::map<std::string, uint32_t> constants_;         // function constants by address
+  std::map<unsigned, std::string> kernel_addresses_;  // by id
+  std::map<std::pair<int, int>, std::string> found_;  // errors by place: one each
+  Node pending_;                                      // a cast, whose operand is the next node
   bool has_pending_ = false;
 
   bool parse(std::string_view line, Node& node) {
@@ -217,8 +218,8 @@ class TreeReader {
     for (const Node& n : stack_) {
       if (n.depth + 1 == variable.depth) {
         return n.kind == "TranslationUnitDecl" || n.kind == "NamespaceDecl" || n.kind == "LinkageSpecDecl" ||
-               n.kind == "CXXRecordDecl" || n.kind == "ClassTemplateSpecializationDecl" || n.kind == "VarTemplateDecl" ||
-               n.kind == "ClassTemplatePartialSpecializationDecl";
+               n.kind == "CXXRecordDecl" || n.kind == "ClassTemplateSpecializationDecl" ||
+               n.kind == "VarTemplateDecl" || n.kind == "ClassTemplatePartialSpecializationDecl";
       }
     }
     return false;
@@ -269,8 +270,8 @@ class TreeReader {
     const std::string to = cast.canonical_type();
     const std::string from = operand ? operand->canonical_type() : "";
     if (cast.kind == "ImplicitCastExpr" && copies_object(cast)) return;
-    error(cast.where(), std::string(cast.kind == "ImplicitCastExpr" ? "converting" : "casting") + " '" + msl_names(from) +
-                            "' to type '" + msl_names(to) + "' changes address space of " +
+    error(cast.where(), std::string(cast.kind == "ImplicitCastExpr" ? "converting" : "casting") + " '" +
+                            msl_names(from) + "' to type '" + msl_names(to) + "' changes address space of " +
                             (cast.has("lvalue") ? "the object referred to" : "pointer"));
   }
 
@@ -432,7 +433,8 @@ class TreeReader {
         for (const std::string& c : constructors_) reach(c, seen, constants);  // the dump does not say which are called
         for (const KernelParameter& p : k.parameters) {
           for (const auto& [variable, index] : constants_) {
-            if (!p.function_constant.empty() && functions_[variable].name == p.function_constant) constants.insert(index);
+            if (!p.function_constant.empty() && functions_[variable].name == p.function_constant)
+              constants.insert(index);
           }
         }
         k.constants.assign(constants.begin(), constants.end());
@@ -461,14 +463,16 @@ class TreeReader {
         const bool threadgroup = p.type.find("__local ") != std::string::npos;
         const bool memory = p.type.find("__global") != std::string::npos;
         if (!threadgroup && !memory) {
-          error(where, std::string(pointer ? "pointer" : "reference") + " type must have explicit address space qualifier");
+          error(where,
+                std::string(pointer ? "pointer" : "reference") + " type must have explicit address space qualifier");
           continue;
         }
         if (!p.attribute.empty() && p.attribute != (threadgroup ? "threadgroup" : "buffer")) {
           error(where, "invalid type '" + msl_names(p.type) + "' for attribute '" + p.attribute + "'");
         }
         p.attribute = threadgroup ? "threadgroup" : "buffer";
-        if (p.index >= 31) error(where, "'" + p.attribute + "' attribute parameter is out of bounds: must be between 0 and 30");
+        if (p.index >= 31)
+          error(where, "'" + p.attribute + "' attribute parameter is out of bounds: must be between 0 and 30");
         if (p.index >= 0 && !taken[p.attribute].insert(p.index).second) {
           // Two parameters may share an index when a function constant chooses between them.
           bool exclusive = !p.function_constant.empty();
@@ -492,9 +496,10 @@ class TreeReader {
           error(where, "type '" + msl_names(p.type) + "' is not valid for attribute '" + p.attribute + "'");
         } else if (is_vector_input(p.attribute)) {
           if (components >= 0 && components != n) {
-            error(where,
-                  "expected input declarations with either all scalar types or all vector types with the same number of "
-                  "elements");
+            error(
+                where,
+                "expected input declarations with either all scalar types or all vector types with the same number of "
+                "elements");
           }
           components = n;
         }

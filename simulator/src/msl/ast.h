@@ -12,15 +12,15 @@ namespace mps_simulator::msl {
 
 struct KernelParameter {
   std::string name;
-  std::string type;       // "device float *"
-  std::string attribute;  // "buffer", "threadgroup", "thread_position_in_grid", "" if none was given
-  int index = -1;         // of a buffer or of threadgroup memory
+  std::string type;               // "device float *"
+  std::string attribute;          // "buffer", "threadgroup", "thread_position_in_grid", "" if none was given
+  int index = -1;                 // of a buffer or of threadgroup memory
   std::string function_constant;  // the one that must be true for this parameter to exist
   bool used = false;
 };
 
 struct Kernel {
-  unsigned id = 0;  // of MSL_KERNEL(id, ...)
+  unsigned id = 0;                 // of MSL_KERNEL(id, ...)
   uint32_t max_total_threads = 0;  // 0: no attribute
   std::vector<KernelParameter> parameters;
   std::vector<uint32_t> constants;  // indices of the function constants that it can reach

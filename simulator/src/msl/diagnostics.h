@@ -10,7 +10,7 @@ namespace mps_simulator::msl {
 
 struct Diagnostic {
   int line = 0;
-  int column = 0;  // in the source, or in the rewritten text until SourceMap::to_source
+  int column = 0;        // in the source, or in the rewritten text until SourceMap::to_source
   std::string severity;  // "error", "note"
   std::string message;
 };

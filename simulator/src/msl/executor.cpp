@@ -195,12 +195,7 @@ class Job {
     w.threadgroup_position = at;
     w.threads_per_threadgroup = size;
     w.threads = size.x * size.y * size.z;
-    unsigned t = 0;
-    for (unsigned z = 0; z < size.z; ++z) {
-      for (unsigned y = 0; y < size.y; ++y) {
-        for (unsigned x = 0; x < size.x; ++x) w.position_in_threadgroup[t++] = {x, y, z};
-      }
-    }
+    lay_out(w, size);
     w.first = w.finished = w.suspended = w.arrivals = w.target = 0;
     for (unsigned i = 0; i * kSimdWidth < w.threads; ++i) {
       w.simdgroups[i].generation = 1;
@@ -215,6 +210,19 @@ class Job {
     msl_runtime::switch_fiber(w, kMain, 0);
   }
 
+  // Where each thread of a threadgroup of this size stands. Most have the size of the one before.
+  static void lay_out(Worker& w, const msl_runtime::Uint3& size) {
+    const msl_runtime::Uint3& last = w.positions_of;
+    if (last.x == size.x && last.y == size.y && last.z == size.z) return;
+    w.positions_of = size;
+    unsigned t = 0;
+    for (unsigned z = 0; z < size.z; ++z) {
+      for (unsigned y = 0; y < size.y; ++y) {
+        for (unsigned x = 0; x < size.x; ++x) w.position_in_threadgroup[t++] = {x, y, z};
+      }
+    }
+  }
+
   void stop(const Worker& w) {
     next_.store(total_);
     std::lock_guard<std::mutex> lock(mutex_);
@@ -225,11 +233,12 @@ class Job {
              std::to_string(g.z) + "): ";
     switch (w.fault) {
       case Fault::barrier_after_return:
-        fault_ += "the threadgroup_barrier at " + line(w.fault_site) +
-                  " is not reached by all threads: some have returned";
+        fault_ +=
+            "the threadgroup_barrier at " + line(w.fault_site) + " is not reached by all threads: some have returned";
         break;
       case Fault::different_barriers:
-        fault_ += "threads wait at different barriers, at " + line(w.fault_site) + " and at " + line(w.fault_other_site);
+        fault_ +=
+            "threads wait at different barriers, at " + line(w.fault_site) + " and at " + line(w.fault_other_site);
         break;
       case Fault::different_simd_sites:
         fault_ += "lanes of one simdgroup wait in different simdgroup operations, at " + line(w.fault_site) +
@@ -249,8 +258,8 @@ class Job {
         break;
       }
       case Fault::stack:
-        fault_ += "a thread needs more memory of its own than the " +
-                  std::to_string(msl_runtime::kStackBytes / 1024) + " KiB there are";
+        fault_ += "a thread needs more memory of its own than the " + std::to_string(msl_runtime::kStackBytes / 1024) +
+                  " KiB there are";
         break;
       case Fault::division:
         fault_ += "an integer is divided by 0, or the least integer by -1";

@@ -23,8 +23,8 @@ struct Launch {
   std::string name;
   Code code;
   std::vector<ThreadgroupVariable> variables;
-  size_t arena_bytes = 0;                         // used by variables and by arguments
-  std::array<size_t, kMaxBuffers> arguments{};    // offsets of threadgroup arguments in the arena
+  size_t arena_bytes = 0;                       // used by variables and by arguments
+  std::array<size_t, kMaxBuffers> arguments{};  // offsets of threadgroup arguments in the arena
   const Dispatch* dispatch = nullptr;
 };
 

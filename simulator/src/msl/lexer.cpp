@@ -34,8 +34,8 @@ size_t scan(std::string_view s, Token::Kind& kind) {
     return n < s.size() ? n + 1 : s.size();
   }
   kind = Token::Kind::punctuation;
-  for (std::string_view p : {"...", "<<=", "->*", "::", "->", "++", "--", "<<", "<=", "==", "!=", "&&", "||", "+=", "-=",
-                             "*=", "/=", "%=", "&=", "|=", "^=", ".*", "##"}) {
+  for (std::string_view p : {"...", "<<=", "->*", "::", "->", "++", "--", "<<", "<=", "==", "!=", "&&",
+                             "||",  "+=",  "-=",  "*=", "/=", "%=", "&=", "|=", "^=", ".*", "##"}) {
     if (s.substr(0, p.size()) == p) return p.size();
   }
   return 1;

@@ -111,10 +111,10 @@ std::shared_ptr<Program> deserialise(const std::string& text, const std::string&
 // MSL has several names for a type; the host knows one of them.
 std::string canonical_type(std::string type) {
   static const std::map<std::string, std::string> names = {
-      {"uint8_t", "uchar"},   {"int8_t", "char"},       {"uint16_t", "ushort"},     {"int16_t", "short"},
-      {"uint32_t", "uint"},   {"int32_t", "int"},       {"uint64_t", "ulong"},      {"int64_t", "long"},
-      {"size_t", "ulong"},    {"unsigned int", "uint"}, {"unsigned short", "ushort"}, {"unsigned char", "uchar"},
-      {"unsigned long", "ulong"}, {"unsigned", "uint"}, {"ptrdiff_t", "long"},
+      {"uint8_t", "uchar"},       {"int8_t", "char"},       {"uint16_t", "ushort"},       {"int16_t", "short"},
+      {"uint32_t", "uint"},       {"int32_t", "int"},       {"uint64_t", "ulong"},        {"int64_t", "long"},
+      {"size_t", "ulong"},        {"unsigned int", "uint"}, {"unsigned short", "ushort"}, {"unsigned char", "uchar"},
+      {"unsigned long", "ulong"}, {"unsigned", "uint"},     {"ptrdiff_t", "long"},
   };
   if (type.rfind("metal :: ", 0) == 0) type = type.substr(9);
   auto found = names.find(type);
@@ -123,9 +123,9 @@ std::string canonical_type(std::string type) {
 
 // Bytes of a scalar or vector type by its canonical name; 0: no such type.
 size_t size_of(const std::string& type) {
-  static const std::map<std::string, size_t> sizes = {{"bool", 1}, {"char", 1},  {"uchar", 1}, {"short", 2},
-                                                      {"ushort", 2}, {"half", 2}, {"bfloat", 2}, {"int", 4},
-                                                      {"uint", 4}, {"float", 4}, {"long", 8},  {"ulong", 8}};
+  static const std::map<std::string, size_t> sizes = {{"bool", 1},   {"char", 1},  {"uchar", 1},  {"short", 2},
+                                                      {"ushort", 2}, {"half", 2},  {"bfloat", 2}, {"int", 4},
+                                                      {"uint", 4},   {"float", 4}, {"long", 8},   {"ulong", 8}};
   if (auto scalar = sizes.find(type); scalar != sizes.end()) return scalar->second;
   const size_t components = type.empty() ? 0 : type.back() - '0';
   auto element = type.empty() ? sizes.end() : sizes.find(type.substr(0, type.size() - 1));
@@ -241,8 +241,8 @@ class LibraryImpl : public Library {
       if (auto v = values->by_name.find(c.name); v != values->by_name.end()) value = &v->second;
       if (!value) continue;
       if (canonical_type(value->type) != c.type) {
-        throw CompileError("function constant '" + c.name + "' is of type " + c.type + ", and was given a value of type " +
-                           value->type);
+        throw CompileError("function constant '" + c.name + "' is of type " + c.type +
+                           ", and was given a value of type " + value->type);
       }
       if (size_of(c.type) == 0 || value->bytes.size() < size_of(c.type)) {
         throw CompileError("function constant '" + c.name + "': no value of type " + c.type);

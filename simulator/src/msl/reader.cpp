@@ -72,7 +72,7 @@ class Reader {
   std::vector<Token> tokens_;
   SourceMap& map_;
   ReadResult result_;
-  std::vector<int> source_columns_;  // of each token
+  std::vector<int> source_columns_;                           // of each token
   std::map<size_t, std::vector<FoundAttribute>> attributes_;  // by the token that opens the list
   std::set<std::string> constant_names_;
   size_t threadgroup_variables_ = 0;
@@ -167,8 +167,7 @@ class Reader {
   static void literal(Token& t) {
     const std::string& s = t.text;
     const bool hex = s.size() > 1 && (s[1] == 'x' || s[1] == 'X');
-    const bool floating = s.find('.') != std::string::npos ||
-                          s.find_first_of(hex ? "pP" : "eE") != std::string::npos;
+    const bool floating = s.find('.') != std::string::npos || s.find_first_of(hex ? "pP" : "eE") != std::string::npos;
     const char last = s.back();
     if (s.size() > 2 && !hex && (s.substr(s.size() - 2) == "bf" || s.substr(s.size() - 2) == "BF")) {
       t.replace("((bfloat)" + s.substr(0, s.size() - 2) + "f)");
@@ -352,7 +351,8 @@ class Reader {
 
   bool starts_statement(size_t i) const {
     const Token& p = i == 0 ? tokens_.back() : at(i - 1);
-    return p.is(";") || p.is("{") || p.is("}") || p.is(")") || p.is(":") || (p.kind == Token::Kind::string && p.text[0] == '#');
+    return p.is(";") || p.is("{") || p.is("}") || p.is(")") || p.is(":") ||
+           (p.kind == Token::Kind::string && p.text[0] == '#');
   }
 
   // An address space after the parameter list of a member function.
@@ -506,22 +506,23 @@ class Reader {
     for (const KernelText& k : result_.kernels) {
       if (k.name == kernel.name) error(after, "redefinition of kernel '" + kernel.name + "'");
     }
-    tokens_[after].after +=
-        " MSL_KERNEL(" + std::to_string(result_.kernels.size()) + ", " + kernel.expression + ")";
+    tokens_[after].after += " MSL_KERNEL(" + std::to_string(result_.kernels.size()) + ", " + kernel.expression + ")";
     result_.kernels.push_back(std::move(kernel));
   }
 
   // constant bool flag [[function_constant(3)]];
   void function_constant(size_t begin, const FoundAttribute& a) {
     size_t type = begin;
-    for (; at(type).is("constant") || at(type).is("const") || at(type).is("static") || at(type).is("constexpr"); ++type) {
+    for (; at(type).is("constant") || at(type).is("const") || at(type).is("static") || at(type).is("constexpr");
+         ++type) {
       if (at(type).is("constexpr")) tokens_[type].erase();
     }
     size_t name = a.token;
     while (name > type && !at(name).is("[")) --name;
     name -= 2;  // the list opens with two brackets
     const std::string type_name = join(type, name);
-    if (type_name.empty() || !at(name).is_identifier()) return error(begin, "a function constant needs a type and a name");
+    if (type_name.empty() || !at(name).is_identifier())
+      return error(begin, "a function constant needs a type and a name");
     bool is_constant = false;
     for (size_t i = begin; i < name; ++i) is_constant = is_constant || at(i).is("constant");
     if (!is_constant) error(name, "function constants must be declared in the constant address space");
@@ -537,8 +538,8 @@ class Reader {
     }
     result_.constants.push_back({at(name).text, type_name, index, true});
     const std::string n = std::to_string(index);
-    tokens_[a.token - 2].replace(" __attribute__((annotate(\"msl:constant:" + n + "\"))) = msl_runtime::FunctionConstant<" +
-                                 n + ">::make((" + type_name + "*)nullptr)");
+    tokens_[a.token - 2].replace(" __attribute__((annotate(\"msl:constant:" + n +
+                                 "\"))) = msl_runtime::FunctionConstant<" + n + ">::make((" + type_name + "*)nullptr)");
   }
 
   void defined_constants() {
@@ -597,9 +598,9 @@ class Reader {
     std::string text;
     for (size_t declarator = name, k = 0; k < commas.size(); declarator = commas[k++] + 1) {
       const std::string id = std::to_string(threadgroup_variables_++);
-      text += "typedef " + type + " msl_type_" + id + " " + join(declarator + 1, commas[k]) + "; threadgroup msl_type_" +
-              id + "& " + at(declarator).text + " = msl_runtime::threadgroup_variable<" + id +
-              ", threadgroup msl_type_" + id + ">();";
+      text += "typedef " + type + " msl_type_" + id + " " + join(declarator + 1, commas[k]) +
+              "; threadgroup msl_type_" + id + "& " + at(declarator).text + " = msl_runtime::threadgroup_variable<" +
+              id + ", threadgroup msl_type_" + id + ">();";
     }
     if (threadgroup_variables_ > 256) error(i, "too many threadgroup variables");
     for (size_t j = i; j <= end; ++j) tokens_[j].erase();
@@ -680,7 +681,8 @@ ReadResult read(const std::string& preprocessed, const std::string& source, Sour
 }
 
 std::set<std::pair<int, int>> incompatible_vectors(const std::string& output) {
-  static const std::regex pattern(R"(program_source:(\d+):(\d+): error: incompatible operand types \(.*(vec<|bfloat).*(vec<|bfloat).*)");
+  static const std::regex pattern(
+      R"(program_source:(\d+):(\d+): error: incompatible operand types \(.*(vec<|bfloat).*(vec<|bfloat).*)");
   std::set<std::pair<int, int>> places;
   std::istringstream stream(output);
   for (std::string line; std::getline(stream, line);) {

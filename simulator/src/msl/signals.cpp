@@ -49,9 +49,9 @@ void handle(int signal, siginfo_t* info, void* opaque) {
   // On a fiber's stack, and not on this thread's own: a kernel.
   if (guarded && in_region(stack_pointer(context))) {
     guarded->fault_address = info->si_addr;
-    guarded->fault = signal == SIGFPE                                             ? Fault::division
+    guarded->fault = signal == SIGFPE                                        ? Fault::division
                      : in_region(reinterpret_cast<uintptr_t>(info->si_addr)) ? Fault::stack
-                                                                                  : Fault::memory;
+                                                                             : Fault::memory;
     const uintptr_t top = reinterpret_cast<uintptr_t>(guarded) + 2 * msl_runtime::kStackBytes;
 #if defined(__x86_64__)
     stack_pointer(context) = top - 128 - 8;  // as at the entry of a function
@@ -95,7 +95,7 @@ GuardedKernels::GuardedKernels(Worker& worker) {
   static std::once_flag once;
   std::call_once(once, [] {
     for (int signal : {SIGSEGV, SIGBUS, SIGFPE}) {
-      struct sigaction action {};
+      struct sigaction action{};
       action.sa_sigaction = &handle;
       action.sa_flags = SA_SIGINFO | SA_ONSTACK;
       sigemptyset(&action.sa_mask);

@@ -75,7 +75,8 @@ std::string find_clang() {
   }
   const std::string clang = "/usr/lib/llvm-19/bin/clang++";
   if (access(clang.c_str(), X_OK) == 0) return clang;
-  throw std::runtime_error("clang++-19, which compiles Metal shaders here, is not installed (apt-get install clang-19)");
+  throw std::runtime_error(
+      "clang++-19, which compiles Metal shaders here, is not installed (apt-get install clang-19)");
 }
 
 // A folder that only this user can write to: its shared objects are loaded into the process.
@@ -120,8 +121,7 @@ const Toolchain& Toolchain::instance() {
   return toolchain;
 }
 
-Toolchain::Toolchain()
-    : clang_(find_clang()), headers_(find_root() + "/include/metal"), cache_(find_cache()) {
+Toolchain::Toolchain() : clang_(find_clang()), headers_(find_root() + "/include/metal"), cache_(find_cache()) {
   if (!fs::is_directory(headers_)) {
     throw std::runtime_error("the headers of Metal shaders are missing: " + headers_ + " (set MPS_SIMULATOR_ROOT)");
   }
@@ -141,8 +141,8 @@ Toolchain::Toolchain()
 
 // The same in all passes, as one precompiled header serves them.
 //
-// Floating point is IEEE's, whatever MTLCompileOptions says of fast math: the strict reading, as Metal may do it. The one
-// freedom used is Metal's default of contracting a * b + c within an expression.
+// Floating point is IEEE's, whatever MTLCompileOptions says of fast math: the strict reading, as Metal may do it. The
+// one freedom used is Metal's default of contracting a * b + c within an expression.
 std::vector<std::string> Toolchain::flags() const {
   std::vector<std::string> f = {
       "-x",
@@ -177,8 +177,8 @@ std::vector<std::string> Toolchain::flags() const {
   f.insert(f.end(), {"-march=native", "-mno-red-zone"});
 #endif
   // -fsycl-is-device for its address spaces (keywords.h); it asks for a second target when it mangles __bf16.
-  for (const char* internal : {"-fsycl-is-device", "-ffloat16-excess-precision=none", "-fbfloat16-excess-precision=none",
-                               "-fno-pch-timestamp", "-aux-triple",
+  for (const char* internal : {"-fsycl-is-device", "-ffloat16-excess-precision=none",
+                               "-fbfloat16-excess-precision=none", "-fno-pch-timestamp", "-aux-triple",
 #if defined(__x86_64__)
                                "x86_64-pc-linux-gnu"
 #else

@@ -62,18 +62,18 @@ struct packed_vec<T, 4> {
 };
 
 // Arithmetic on packed vectors is that of the vectors they convert to.
-#define MSL_PACKED_BINARY(op)                                                                          \
-  template <class T, int N>                                                                            \
+#define MSL_PACKED_BINARY(op)                                                                                  \
+  template <class T, int N>                                                                                    \
   constexpr auto operator op(packed_vec<T, N> a, packed_vec<T, N> b)->decltype(vec<T, N>(a) op vec<T, N>(b)) { \
-    return vec<T, N>(a) op vec<T, N>(b);                                                               \
-  }                                                                                                    \
-  template <class T, int N, class R>                                                                   \
-  constexpr auto operator op(packed_vec<T, N> a, R b)->decltype(vec<T, N>(a) op b) {                   \
-    return vec<T, N>(a) op b;                                                                          \
-  }                                                                                                    \
-  template <class T, int N, class L>                                                                   \
-  constexpr auto operator op(L a, packed_vec<T, N> b)->decltype(a op vec<T, N>(b)) {                   \
-    return a op vec<T, N>(b);                                                                          \
+    return vec<T, N>(a) op vec<T, N>(b);                                                                       \
+  }                                                                                                            \
+  template <class T, int N, class R>                                                                           \
+  constexpr auto operator op(packed_vec<T, N> a, R b)->decltype(vec<T, N>(a) op b) {                           \
+    return vec<T, N>(a) op b;                                                                                  \
+  }                                                                                                            \
+  template <class T, int N, class L>                                                                           \
+  constexpr auto operator op(L a, packed_vec<T, N> b)->decltype(a op vec<T, N>(b)) {                           \
+    return a op vec<T, N>(b);                                                                                  \
   }
 MSL_PACKED_BINARY(+)
 MSL_PACKED_BINARY(-)
@@ -142,14 +142,14 @@ MSL_INLINE matrix<T, R, C> transpose(matrix<T, C, R> m) {
 }
 }  // namespace metal
 
-#define MSL_PACKED_NAMES(T)                       \
+#define MSL_PACKED_NAMES(T)                          \
   typedef msl_types::packed_vec<T, 2> packed_##T##2; \
   typedef msl_types::packed_vec<T, 3> packed_##T##3; \
   typedef msl_types::packed_vec<T, 4> packed_##T##4; \
-  namespace metal {                               \
-  using ::packed_##T##2;                          \
-  using ::packed_##T##3;                          \
-  using ::packed_##T##4;                          \
+  namespace metal {                                  \
+  using ::packed_##T##2;                             \
+  using ::packed_##T##3;                             \
+  using ::packed_##T##4;                             \
   }
 MSL_PACKED_NAMES(char)
 MSL_PACKED_NAMES(uchar)
@@ -168,10 +168,10 @@ MSL_PACKED_NAMES(float)
   namespace metal {                              \
   using ::T##C##x##R;                            \
   }
-#define MSL_MATRIX_NAMES(T)                                                          \
-  MSL_MATRIX_NAME(T, 2, 2) MSL_MATRIX_NAME(T, 2, 3) MSL_MATRIX_NAME(T, 2, 4)         \
-  MSL_MATRIX_NAME(T, 3, 2) MSL_MATRIX_NAME(T, 3, 3) MSL_MATRIX_NAME(T, 3, 4)         \
-  MSL_MATRIX_NAME(T, 4, 2) MSL_MATRIX_NAME(T, 4, 3) MSL_MATRIX_NAME(T, 4, 4)
+#define MSL_MATRIX_NAMES(T)                                                                           \
+  MSL_MATRIX_NAME(T, 2, 2)                                                                            \
+  MSL_MATRIX_NAME(T, 2, 3) MSL_MATRIX_NAME(T, 2, 4) MSL_MATRIX_NAME(T, 3, 2) MSL_MATRIX_NAME(T, 3, 3) \
+      MSL_MATRIX_NAME(T, 3, 4) MSL_MATRIX_NAME(T, 4, 2) MSL_MATRIX_NAME(T, 4, 3) MSL_MATRIX_NAME(T, 4, 4)
 MSL_MATRIX_NAMES(float)
 MSL_MATRIX_NAMES(half)
 #undef MSL_MATRIX_NAMES

@@ -77,19 +77,19 @@ template <class T, class P, class F>
 MSL_INLINE T update(P p, F f) {
   auto* a = address<T>(p);
   auto old = __atomic_load_n(a, __ATOMIC_RELAXED);
-  while (!__atomic_compare_exchange_n(a, &old, encode<T>(f(decode<T>(old))), true, __ATOMIC_RELAXED,
-                                      __ATOMIC_RELAXED)) {
+  while (
+      !__atomic_compare_exchange_n(a, &old, encode<T>(f(decode<T>(old))), true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
   return decode<T>(old);
 }
 
 }  // namespace msl_atomics
 
-#define MSL_ATOMIC_FETCH(space, name, CONDITION, ...)                                                       \
-  template <class T, MSL_ATOMIC_IF(CONDITION)>                                                              \
-  MSL_INLINE T atomic_fetch_##name##_explicit(volatile space atomic<T>* object, remove_cv_t<T> operand,     \
-                                              memory_order) {                                               \
-    return msl_atomics::update<T>(object, [operand](T old) { return static_cast<T>(__VA_ARGS__); });        \
+#define MSL_ATOMIC_FETCH(space, name, CONDITION, ...)                                                   \
+  template <class T, MSL_ATOMIC_IF(CONDITION)>                                                          \
+  MSL_INLINE T atomic_fetch_##name##_explicit(volatile space atomic<T>* object, remove_cv_t<T> operand, \
+                                              memory_order) {                                           \
+    return msl_atomics::update<T>(object, [operand](T old) { return static_cast<T>(__VA_ARGS__); });    \
   }
 #define MSL_ATOMIC_IF(CONDITION) typename enable_if<(CONDITION), int>::type = 0
 #define MSL_ATOMICS(space)                                                                                         \
@@ -103,8 +103,8 @@ MSL_INLINE T update(P p, F f) {
   }                                                                                                                \
   template <class T>                                                                                               \
   MSL_INLINE T atomic_exchange_explicit(volatile space atomic<T>* object, remove_cv_t<T> desired, memory_order) {  \
-    return msl_atomics::decode<T>(__atomic_exchange_n(msl_atomics::address<T>(object),                             \
-                                                      msl_atomics::encode<T>(desired), __ATOMIC_RELAXED));         \
+    return msl_atomics::decode<T>(                                                                                 \
+        __atomic_exchange_n(msl_atomics::address<T>(object), msl_atomics::encode<T>(desired), __ATOMIC_RELAXED));  \
   }                                                                                                                \
   template <class T>                                                                                               \
   MSL_INLINE bool atomic_compare_exchange_weak_explicit(volatile space atomic<T>* object, thread T* expected,      \
@@ -118,7 +118,7 @@ MSL_INLINE T update(P p, F f) {
   }                                                                                                                \
   MSL_ATOMIC_FETCH(space, add, (is_same_v<T, int> || is_same_v<T, uint> || is_same_v<T, float>), old + operand)    \
   MSL_ATOMIC_FETCH(space, sub, (is_same_v<T, int> || is_same_v<T, uint> || is_same_v<T, float>), old - operand)    \
-  MSL_ATOMIC_FETCH(space, and, (is_same_v<T, int> || is_same_v<T, uint>), old & operand)                           \
+  MSL_ATOMIC_FETCH(space, and, (is_same_v<T, int> || is_same_v<T, uint>), old& operand)                            \
   MSL_ATOMIC_FETCH(space, or, (is_same_v<T, int> || is_same_v<T, uint>), old | operand)                            \
   MSL_ATOMIC_FETCH(space, xor, (is_same_v<T, int> || is_same_v<T, uint>), old ^ operand)                           \
   MSL_ATOMIC_FETCH(space, max, (is_same_v<T, int> || is_same_v<T, uint>), old > operand ? old : operand)           \

@@ -162,7 +162,8 @@ struct FunctionConstant {
   }
 };
 
-// `c ? Value(), a : Value(), b`: vectors and bfloats as values, so that both have one type whatever address spaces they came from.
+// `c ? Value(), a : Value(), b`: vectors and bfloats as values, so that both have one type whatever address spaces they
+// came from.
 struct Value {};
 template <class T, int N>
 constexpr msl_types::vec<T, N> operator,(Value, msl_types::vec<T, N> v) {

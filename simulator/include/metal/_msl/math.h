@@ -27,91 +27,91 @@ struct all_integral<A, R...> {
 #define MSL_EACH_INTEGER(M) M(char) M(uchar) M(short) M(ushort) M(int) M(uint) M(long) M(ulong)
 
 // A function of vectors from the function of scalars.
-#define MSL_VECTOR_1(name)                                                                                         \
-  template <class T>                                                                                               \
-  MSL_INLINE auto name(vec<T, 2> a)->vec<decltype(name(a.x)), 2> {                                                 \
-    return vec<decltype(name(a.x)), 2>(name(a.x), name(a.y));                                                      \
-  }                                                                                                                \
-  template <class T>                                                                                               \
-  MSL_INLINE auto name(vec<T, 3> a)->vec<decltype(name(a.x)), 3> {                                                 \
-    return vec<decltype(name(a.x)), 3>(name(a.x), name(a.y), name(a.z));                                           \
-  }                                                                                                                \
-  template <class T>                                                                                               \
-  MSL_INLINE auto name(vec<T, 4> a)->vec<decltype(name(a.x)), 4> {                                                 \
-    return vec<decltype(name(a.x)), 4>(name(a.x), name(a.y), name(a.z), name(a.w));                                \
+#define MSL_VECTOR_1(name)                                                          \
+  template <class T>                                                                \
+  MSL_INLINE auto name(vec<T, 2> a) -> vec<decltype(name(a.x)), 2> {                \
+    return vec<decltype(name(a.x)), 2>(name(a.x), name(a.y));                       \
+  }                                                                                 \
+  template <class T>                                                                \
+  MSL_INLINE auto name(vec<T, 3> a) -> vec<decltype(name(a.x)), 3> {                \
+    return vec<decltype(name(a.x)), 3>(name(a.x), name(a.y), name(a.z));            \
+  }                                                                                 \
+  template <class T>                                                                \
+  MSL_INLINE auto name(vec<T, 4> a) -> vec<decltype(name(a.x)), 4> {                \
+    return vec<decltype(name(a.x)), 4>(name(a.x), name(a.y), name(a.z), name(a.w)); \
   }
 
-#define MSL_VECTOR_2(name)                                                                                         \
-  template <class T>                                                                                               \
-  MSL_INLINE auto name(vec<T, 2> a, vec<T, 2> b)->vec<decltype(name(a.x, b.x)), 2> {                               \
-    return vec<decltype(name(a.x, b.x)), 2>(name(a.x, b.x), name(a.y, b.y));                                       \
-  }                                                                                                                \
-  template <class T>                                                                                               \
-  MSL_INLINE auto name(vec<T, 3> a, vec<T, 3> b)->vec<decltype(name(a.x, b.x)), 3> {                               \
-    return vec<decltype(name(a.x, b.x)), 3>(name(a.x, b.x), name(a.y, b.y), name(a.z, b.z));                       \
-  }                                                                                                                \
-  template <class T>                                                                                               \
-  MSL_INLINE auto name(vec<T, 4> a, vec<T, 4> b)->vec<decltype(name(a.x, b.x)), 4> {                               \
-    return vec<decltype(name(a.x, b.x)), 4>(name(a.x, b.x), name(a.y, b.y), name(a.z, b.z), name(a.w, b.w));       \
-  }                                                                                                                \
-  template <class T, int N, class S, MSL_IF(msl_types::splats<S, T>::value)>                                       \
-  MSL_INLINE auto name(vec<T, N> a, S b)->decltype(name(a, a)) {                                                   \
-    return name(a, vec<T, N>(b));                                                                                  \
-  }                                                                                                                \
-  template <class T, int N, class S, MSL_IF(msl_types::splats<S, T>::value)>                                       \
-  MSL_INLINE auto name(S a, vec<T, N> b)->decltype(name(b, b)) {                                                   \
-    return name(vec<T, N>(a), b);                                                                                  \
+#define MSL_VECTOR_2(name)                                                                                   \
+  template <class T>                                                                                         \
+  MSL_INLINE auto name(vec<T, 2> a, vec<T, 2> b) -> vec<decltype(name(a.x, b.x)), 2> {                       \
+    return vec<decltype(name(a.x, b.x)), 2>(name(a.x, b.x), name(a.y, b.y));                                 \
+  }                                                                                                          \
+  template <class T>                                                                                         \
+  MSL_INLINE auto name(vec<T, 3> a, vec<T, 3> b) -> vec<decltype(name(a.x, b.x)), 3> {                       \
+    return vec<decltype(name(a.x, b.x)), 3>(name(a.x, b.x), name(a.y, b.y), name(a.z, b.z));                 \
+  }                                                                                                          \
+  template <class T>                                                                                         \
+  MSL_INLINE auto name(vec<T, 4> a, vec<T, 4> b) -> vec<decltype(name(a.x, b.x)), 4> {                       \
+    return vec<decltype(name(a.x, b.x)), 4>(name(a.x, b.x), name(a.y, b.y), name(a.z, b.z), name(a.w, b.w)); \
+  }                                                                                                          \
+  template <class T, int N, class S, MSL_IF(msl_types::splats<S, T>::value)>                                 \
+  MSL_INLINE auto name(vec<T, N> a, S b) -> decltype(name(a, a)) {                                           \
+    return name(a, vec<T, N>(b));                                                                            \
+  }                                                                                                          \
+  template <class T, int N, class S, MSL_IF(msl_types::splats<S, T>::value)>                                 \
+  MSL_INLINE auto name(S a, vec<T, N> b) -> decltype(name(b, b)) {                                           \
+    return name(vec<T, N>(a), b);                                                                            \
   }
 
-#define MSL_VECTOR_3(name)                                                                                         \
-  template <class T>                                                                                               \
-  MSL_INLINE vec<T, 2> name(vec<T, 2> a, vec<T, 2> b, vec<T, 2> c) {                                               \
-    return vec<T, 2>(name(a.x, b.x, c.x), name(a.y, b.y, c.y));                                                    \
-  }                                                                                                                \
-  template <class T>                                                                                               \
-  MSL_INLINE vec<T, 3> name(vec<T, 3> a, vec<T, 3> b, vec<T, 3> c) {                                               \
-    return vec<T, 3>(name(a.x, b.x, c.x), name(a.y, b.y, c.y), name(a.z, b.z, c.z));                               \
-  }                                                                                                                \
-  template <class T>                                                                                               \
-  MSL_INLINE vec<T, 4> name(vec<T, 4> a, vec<T, 4> b, vec<T, 4> c) {                                               \
-    return vec<T, 4>(name(a.x, b.x, c.x), name(a.y, b.y, c.y), name(a.z, b.z, c.z), name(a.w, b.w, c.w));          \
-  }                                                                                                                \
-  template <class T, int N, class S, class R,                                                                      \
-            MSL_IF((msl_types::splats<S, T>::value || __is_same(S, vec<T, N>)) &&                                  \
-                   (msl_types::splats<R, T>::value || __is_same(R, vec<T, N>)) &&                                  \
-                   !(__is_same(S, vec<T, N>) && __is_same(R, vec<T, N>)))>                                         \
-  MSL_INLINE vec<T, N> name(vec<T, N> a, S b, R c) {                                                               \
-    return name(a, vec<T, N>(b), vec<T, N>(c));                                                                    \
+#define MSL_VECTOR_3(name)                                                                                \
+  template <class T>                                                                                      \
+  MSL_INLINE vec<T, 2> name(vec<T, 2> a, vec<T, 2> b, vec<T, 2> c) {                                      \
+    return vec<T, 2>(name(a.x, b.x, c.x), name(a.y, b.y, c.y));                                           \
+  }                                                                                                       \
+  template <class T>                                                                                      \
+  MSL_INLINE vec<T, 3> name(vec<T, 3> a, vec<T, 3> b, vec<T, 3> c) {                                      \
+    return vec<T, 3>(name(a.x, b.x, c.x), name(a.y, b.y, c.y), name(a.z, b.z, c.z));                      \
+  }                                                                                                       \
+  template <class T>                                                                                      \
+  MSL_INLINE vec<T, 4> name(vec<T, 4> a, vec<T, 4> b, vec<T, 4> c) {                                      \
+    return vec<T, 4>(name(a.x, b.x, c.x), name(a.y, b.y, c.y), name(a.z, b.z, c.z), name(a.w, b.w, c.w)); \
+  }                                                                                                       \
+  template <class T, int N, class S, class R,                                                             \
+            MSL_IF((msl_types::splats<S, T>::value || __is_same(S, vec<T, N>)) &&                         \
+                   (msl_types::splats<R, T>::value || __is_same(R, vec<T, N>)) &&                         \
+                   !(__is_same(S, vec<T, N>) && __is_same(R, vec<T, N>)))>                                \
+  MSL_INLINE vec<T, N> name(vec<T, N> a, S b, R c) {                                                      \
+    return name(a, vec<T, N>(b), vec<T, N>(c));                                                           \
   }
 
 // The floating-point overloads, of float and half, given the float one's body. Integers alone are ambiguous there.
-#define MSL_FLOAT_1(name, ...)                                                                  \
-  MSL_INLINE float name(float x) { return __VA_ARGS__; }                                        \
-  MSL_INLINE half name(half x) { return static_cast<half>(name(static_cast<float>(x))); }       \
-  template <class A, MSL_IF(__is_integral(A))>                                                  \
-  void name(A x) = delete;                                                                      \
+#define MSL_FLOAT_1(name, ...)                                                            \
+  MSL_INLINE float name(float x) { return __VA_ARGS__; }                                  \
+  MSL_INLINE half name(half x) { return static_cast<half>(name(static_cast<float>(x))); } \
+  template <class A, MSL_IF(__is_integral(A))>                                            \
+  void name(A x) = delete;                                                                \
   MSL_VECTOR_1(name)
 
-#define MSL_FLOAT_2(name, ...)                                                                       \
-  MSL_INLINE float name(float x, float y) { return __VA_ARGS__; }                                    \
-  MSL_INLINE half name(half x, half y) {                                                             \
-    return static_cast<half>(name(static_cast<float>(x), static_cast<float>(y)));                    \
-  }                                                                                                  \
+#define MSL_FLOAT_2(name, ...)                                                    \
+  MSL_INLINE float name(float x, float y) { return __VA_ARGS__; }                 \
+  MSL_INLINE half name(half x, half y) {                                          \
+    return static_cast<half>(name(static_cast<float>(x), static_cast<float>(y))); \
+  }                                                                               \
   MSL_VECTOR_2(name)
-#define MSL_FLOAT_ONLY_2(name, ...)                                              \
-  MSL_FLOAT_2(name, __VA_ARGS__)                                                 \
-  template <class A, class B, MSL_IF(msl_types::all_integral<A, B>::value)>      \
+#define MSL_FLOAT_ONLY_2(name, ...)                                         \
+  MSL_FLOAT_2(name, __VA_ARGS__)                                            \
+  template <class A, class B, MSL_IF(msl_types::all_integral<A, B>::value)> \
   void name(A x, B y) = delete;
 
-#define MSL_FLOAT_3(name, ...)                                                                                     \
-  MSL_INLINE float name(float x, float y, float z) { return __VA_ARGS__; }                                         \
-  MSL_INLINE half name(half x, half y, half z) {                                                                   \
-    return static_cast<half>(name(static_cast<float>(x), static_cast<float>(y), static_cast<float>(z)));           \
-  }                                                                                                                \
+#define MSL_FLOAT_3(name, ...)                                                                           \
+  MSL_INLINE float name(float x, float y, float z) { return __VA_ARGS__; }                               \
+  MSL_INLINE half name(half x, half y, half z) {                                                         \
+    return static_cast<half>(name(static_cast<float>(x), static_cast<float>(y), static_cast<float>(z))); \
+  }                                                                                                      \
   MSL_VECTOR_3(name)
-#define MSL_FLOAT_ONLY_3(name, ...)                                                       \
-  MSL_FLOAT_3(name, __VA_ARGS__)                                                          \
-  template <class A, class B, class C, MSL_IF(msl_types::all_integral<A, B, C>::value)>   \
+#define MSL_FLOAT_ONLY_3(name, ...)                                                     \
+  MSL_FLOAT_3(name, __VA_ARGS__)                                                        \
+  template <class A, class B, class C, MSL_IF(msl_types::all_integral<A, B, C>::value)> \
   void name(A x, B y, C z) = delete;
 
 namespace metal {
@@ -212,8 +212,9 @@ MSL_INLINE half abs(half x) { return static_cast<half>(__builtin_fabsf(x)); }
   }                                                                                                               \
   MSL_INLINE T subsat(T x, T y) {                                                                                 \
     T r;                                                                                                          \
-    return !__builtin_sub_overflow(x, y, &r) ? r : y < 0 || x > y ? numeric_limits<T>::max()                      \
-                                                                  : numeric_limits<T>::min();                     \
+    return !__builtin_sub_overflow(x, y, &r) ? r                                                                  \
+           : y < 0 || x > y                  ? numeric_limits<T>::max()                                           \
+                                             : numeric_limits<T>::min();                                                           \
   }                                                                                                               \
   MSL_INLINE T clz(T x) {                                                                                         \
     return x == 0 ? sizeof(T) * 8 : __builtin_clzl(static_cast<make_unsigned_t<T>>(x)) - (8 - sizeof(T)) * 8;     \
@@ -302,8 +303,8 @@ MSL_INLINE int ilogb(T x) {
 
 // --- relational
 
-#define MSL_RELATIONAL_1(name, ...)                                   \
-  MSL_INLINE bool name(float x) { return __VA_ARGS__; }               \
+#define MSL_RELATIONAL_1(name, ...)                                    \
+  MSL_INLINE bool name(float x) { return __VA_ARGS__; }                \
   MSL_INLINE bool name(half x) { return name(static_cast<float>(x)); } \
   MSL_VECTOR_1(name)
 MSL_RELATIONAL_1(isnan, __builtin_isnan(x))
@@ -313,9 +314,9 @@ MSL_RELATIONAL_1(isnormal, __builtin_isnormal(x))
 MSL_RELATIONAL_1(signbit, __builtin_signbitf(x))
 #undef MSL_RELATIONAL_1
 
-#define MSL_RELATIONAL_2(name, ...)                                                                                 \
-  MSL_INLINE bool name(float x, float y) { return __VA_ARGS__; }                                                    \
-  MSL_INLINE bool name(half x, half y) { return name(static_cast<float>(x), static_cast<float>(y)); }               \
+#define MSL_RELATIONAL_2(name, ...)                                                                   \
+  MSL_INLINE bool name(float x, float y) { return __VA_ARGS__; }                                      \
+  MSL_INLINE bool name(half x, half y) { return name(static_cast<float>(x), static_cast<float>(y)); } \
   MSL_VECTOR_2(name)
 MSL_RELATIONAL_2(isunordered, __builtin_isunordered(x, y))
 MSL_RELATIONAL_2(isordered, !__builtin_isunordered(x, y))
@@ -397,41 +398,41 @@ MSL_INLINE vec<T, N> faceforward(vec<T, N> n, vec<T, N> i, vec<T, N> reference) 
 
 // --- fast:: and precise::, which take float alone
 
-#define MSL_PRECISION_1(name, ...)                                 \
-  MSL_INLINE float name(float x) { return __VA_ARGS__; }           \
-  template <int N>                                                 \
-  MSL_INLINE vec<float, N> name(vec<float, N> x) {                 \
-    return metal::name(x);                                         \
+#define MSL_PRECISION_1(name, ...)                       \
+  MSL_INLINE float name(float x) { return __VA_ARGS__; } \
+  template <int N>                                       \
+  MSL_INLINE vec<float, N> name(vec<float, N> x) {       \
+    return metal::name(x);                               \
   }
-#define MSL_PRECISION_2(name, ...)                                           \
-  MSL_INLINE float name(float x, float y) { return __VA_ARGS__; }            \
-  template <int N>                                                           \
-  MSL_INLINE vec<float, N> name(vec<float, N> x, vec<float, N> y) {          \
-    return metal::name(x, y);                                                \
+#define MSL_PRECISION_2(name, ...)                                  \
+  MSL_INLINE float name(float x, float y) { return __VA_ARGS__; }   \
+  template <int N>                                                  \
+  MSL_INLINE vec<float, N> name(vec<float, N> x, vec<float, N> y) { \
+    return metal::name(x, y);                                       \
   }
-#define MSL_PRECISION_3(name, ...)                                                              \
-  MSL_INLINE float name(float x, float y, float z) { return __VA_ARGS__; }                      \
-  template <int N>                                                                              \
-  MSL_INLINE vec<float, N> name(vec<float, N> x, vec<float, N> y, vec<float, N> z) {            \
-    return metal::name(x, y, z);                                                                \
+#define MSL_PRECISION_3(name, ...)                                                   \
+  MSL_INLINE float name(float x, float y, float z) { return __VA_ARGS__; }           \
+  template <int N>                                                                   \
+  MSL_INLINE vec<float, N> name(vec<float, N> x, vec<float, N> y, vec<float, N> z) { \
+    return metal::name(x, y, z);                                                     \
   }
-#define MSL_PRECISION_NAMESPACE(space)                                            \
-  namespace space {                                                               \
-  MSL_MATH_FUNCTIONS(MSL_PRECISION_1, MSL_PRECISION_2, MSL_PRECISION_3)           \
-  MSL_PRECISION_1(abs, __builtin_fabsf(x))                                        \
-  MSL_PRECISION_2(max, __builtin_fmaxf(x, y))                                     \
-  MSL_PRECISION_2(min, __builtin_fminf(x, y))                                     \
-  MSL_PRECISION_3(clamp, __builtin_fminf(__builtin_fmaxf(x, y), z))               \
+#define MSL_PRECISION_NAMESPACE(space)                                              \
+  namespace space {                                                                 \
+  MSL_MATH_FUNCTIONS(MSL_PRECISION_1, MSL_PRECISION_2, MSL_PRECISION_3)             \
+  MSL_PRECISION_1(abs, __builtin_fabsf(x))                                          \
+  MSL_PRECISION_2(max, __builtin_fmaxf(x, y))                                       \
+  MSL_PRECISION_2(min, __builtin_fminf(x, y))                                       \
+  MSL_PRECISION_3(clamp, __builtin_fminf(__builtin_fmaxf(x, y), z))                 \
   MSL_INLINE float sincos(float x, thread float& c) { return metal::sincos(x, c); } \
-  MSL_INLINE float ldexp(float x, int k) { return metal::ldexp(x, k); }           \
-  template <class T, int N>                                                       \
-  MSL_INLINE T length(vec<T, N> v) {                                              \
-    return metal::length(v);                                                      \
-  }                                                                               \
-  template <class T, int N>                                                       \
-  MSL_INLINE vec<T, N> normalize(vec<T, N> v) {                                   \
-    return metal::normalize(v);                                                   \
-  }                                                                               \
+  MSL_INLINE float ldexp(float x, int k) { return metal::ldexp(x, k); }             \
+  template <class T, int N>                                                         \
+  MSL_INLINE T length(vec<T, N> v) {                                                \
+    return metal::length(v);                                                        \
+  }                                                                                 \
+  template <class T, int N>                                                         \
+  MSL_INLINE vec<T, N> normalize(vec<T, N> v) {                                     \
+    return metal::normalize(v);                                                     \
+  }                                                                                 \
   }
 MSL_PRECISION_NAMESPACE(fast)
 MSL_PRECISION_NAMESPACE(precise)

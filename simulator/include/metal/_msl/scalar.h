@@ -21,7 +21,6 @@ typedef long intptr_t;
 typedef unsigned long uintptr_t;
 typedef _Float16 half;
 
-
 namespace msl_types {
 
 template <bool B, class T = void>
@@ -63,10 +62,10 @@ struct bfloat {
   constexpr bfloat operator-() const { return bfloat(-static_cast<float>(bits)); }
   constexpr bfloat operator+() const { return *this; }
   constexpr bool operator!() const { return static_cast<float>(bits) == 0; }
-#define MSL_BFLOAT_ASSIGN(op)                                                                        \
-  template <class T, MSL_REQUIRES(__is_same(T, bfloat) || __is_integral(T))>                         \
-  constexpr bfloat& operator op##=(T x) {                                                            \
-    return *this = bfloat(static_cast<float>(bits) op static_cast<float>(bfloat(x)));                \
+#define MSL_BFLOAT_ASSIGN(op)                                                         \
+  template <class T, MSL_REQUIRES(__is_same(T, bfloat) || __is_integral(T))>          \
+  constexpr bfloat& operator op##=(T x) {                                             \
+    return *this = bfloat(static_cast<float>(bits) op static_cast<float>(bfloat(x))); \
   }
   MSL_BFLOAT_ASSIGN(+)
   MSL_BFLOAT_ASSIGN(-)
@@ -77,25 +76,25 @@ struct bfloat {
 
 // With an integer the result is a bfloat, rounded after each operation; with a float it is a float. (With a half there
 // is none.)
-#define MSL_BFLOAT_OPERATOR(op, RESULT)                                                          \
-  constexpr RESULT operator op(bfloat a, bfloat b) {                                             \
-    return static_cast<RESULT>(static_cast<float>(a) op static_cast<float>(b));                  \
-  }                                                                                              \
-  template <class T, MSL_REQUIRES(__is_integral(T))>                                             \
-  constexpr RESULT operator op(bfloat a, T b) {                                                  \
-    return a op bfloat(b);                                                                       \
-  }                                                                                              \
-  template <class T, MSL_REQUIRES(__is_integral(T))>                                             \
-  constexpr RESULT operator op(T a, bfloat b) {                                                  \
-    return bfloat(a) op b;                                                                       \
-  }                                                                                              \
-  template <class T, MSL_REQUIRES(__is_same(T, float))>                                          \
-  constexpr auto operator op(bfloat a, T b) -> decltype(b op b) {                                \
-    return static_cast<float>(a) op b;                                                           \
-  }                                                                                              \
-  template <class T, MSL_REQUIRES(__is_same(T, float))>                                          \
-  constexpr auto operator op(T a, bfloat b) -> decltype(a op a) {                                \
-    return a op static_cast<float>(b);                                                           \
+#define MSL_BFLOAT_OPERATOR(op, RESULT)                                         \
+  constexpr RESULT operator op(bfloat a, bfloat b) {                            \
+    return static_cast<RESULT>(static_cast<float>(a) op static_cast<float>(b)); \
+  }                                                                             \
+  template <class T, MSL_REQUIRES(__is_integral(T))>                            \
+  constexpr RESULT operator op(bfloat a, T b) {                                 \
+    return a op bfloat(b);                                                      \
+  }                                                                             \
+  template <class T, MSL_REQUIRES(__is_integral(T))>                            \
+  constexpr RESULT operator op(T a, bfloat b) {                                 \
+    return bfloat(a) op b;                                                      \
+  }                                                                             \
+  template <class T, MSL_REQUIRES(__is_same(T, float))>                         \
+  constexpr auto operator op(bfloat a, T b)->decltype(b op b) {                 \
+    return static_cast<float>(a) op b;                                          \
+  }                                                                             \
+  template <class T, MSL_REQUIRES(__is_same(T, float))>                         \
+  constexpr auto operator op(T a, bfloat b)->decltype(a op a) {                 \
+    return a op static_cast<float>(b);                                          \
   }
 MSL_BFLOAT_OPERATOR(+, bfloat)
 MSL_BFLOAT_OPERATOR(-, bfloat)
@@ -110,10 +109,10 @@ MSL_BFLOAT_OPERATOR(>=, bool)
 #undef MSL_BFLOAT_OPERATOR
 
 // float += bfloat, in every address space.
-#define MSL_BFLOAT_ASSIGN(op)                                                       \
-  template <class T, MSL_REQUIRES(__is_floating_point(T) || __is_integral(T))>      \
-  constexpr T& operator op##=(T& a, bfloat b) {                                     \
-    return a op##= static_cast<float>(b);                                          \
+#define MSL_BFLOAT_ASSIGN(op)                                                  \
+  template <class T, MSL_REQUIRES(__is_floating_point(T) || __is_integral(T))> \
+  constexpr T& operator op##=(T & a, bfloat b) {                               \
+    return a op## = static_cast<float>(b);                                     \
   }
 MSL_BFLOAT_ASSIGN(+)
 MSL_BFLOAT_ASSIGN(-)

@@ -27,7 +27,8 @@ struct simd_type {
 
 // Every lane gives a value; `read` then sees all of them and the mask of those that did.
 template <class T, class F>
-MSL_INLINE auto exchange(T value, unsigned site, F read) -> decltype(read(static_cast<const Exchange&>(Exchange()), 0u)) {
+MSL_INLINE auto exchange(T value, unsigned site, F read)
+    -> decltype(read(static_cast<const Exchange&>(Exchange()), 0u)) {
   const Exchange e;
   e.slot<T>(e.lane) = value;
   const unsigned mask = e.meet(site);
@@ -82,23 +83,22 @@ MSL_INLINE T scan(const Exchange& e, unsigned mask, unsigned end, T identity, F 
 
 #define MSL_SIMD_TYPE(T) MSL_IF(msl_runtime::simd_type<T>::value)
 #define MSL_SIMD_INTEGER(T) \
-  MSL_IF(msl_runtime::simd_type<T>::value && __is_integral(typename msl_types::element_of<T>::type))
+  MSL_IF(msl_runtime::simd_type<T>::value&& __is_integral(typename msl_types::element_of<T>::type))
 
 namespace metal {
 
-#define MSL_REDUCTION(name, CONDITION, ...)                                                                   \
-  template <class T, CONDITION(T)>                                                                            \
-  MSL_INLINE T simd_##name(T data, MSL_SITE) {                                                                \
-    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {          \
-      return msl_runtime::reduce_once<T>(e, mask, [](T a, T b) { return static_cast<T>(__VA_ARGS__); });      \
-    });                                                                                                       \
-  }                                                                                                           \
-  template <class T, CONDITION(T)>                                                                            \
-  MSL_INLINE T quad_##name(T data, MSL_SITE) {                                                                \
-    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {          \
-      return msl_runtime::reduce<T>(e, mask, e.lane & ~3u, 4,                                                 \
-                                    [](T a, T b) { return static_cast<T>(__VA_ARGS__); });                    \
-    });                                                                                                       \
+#define MSL_REDUCTION(name, CONDITION, ...)                                                                          \
+  template <class T, CONDITION(T)>                                                                                   \
+  MSL_INLINE T simd_##name(T data, MSL_SITE) {                                                                       \
+    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {                 \
+      return msl_runtime::reduce_once<T>(e, mask, [](T a, T b) { return static_cast<T>(__VA_ARGS__); });             \
+    });                                                                                                              \
+  }                                                                                                                  \
+  template <class T, CONDITION(T)>                                                                                   \
+  MSL_INLINE T quad_##name(T data, MSL_SITE) {                                                                       \
+    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {                 \
+      return msl_runtime::reduce<T>(e, mask, e.lane & ~3u, 4, [](T a, T b) { return static_cast<T>(__VA_ARGS__); }); \
+    });                                                                                                              \
   }
 MSL_REDUCTION(sum, MSL_SIMD_TYPE, a + b)
 MSL_REDUCTION(product, MSL_SIMD_TYPE, a* b)
@@ -109,33 +109,32 @@ MSL_REDUCTION(or, MSL_SIMD_INTEGER, a | b)
 MSL_REDUCTION(xor, MSL_SIMD_INTEGER, a ^ b)
 #undef MSL_REDUCTION
 
-#define MSL_PREFIX(name, IDENTITY, ...)                                                                          \
-  template <class T, MSL_SIMD_TYPE(T)>                                                                           \
-  MSL_INLINE T simd_prefix_exclusive_##name(T data, MSL_SITE) {                                                  \
-    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {             \
-      return msl_runtime::scan<T>(e, mask, e.lane, T(IDENTITY),                                                  \
-                                  [](T a, T b) { return static_cast<T>(__VA_ARGS__); });                         \
-    });                                                                                                          \
-  }                                                                                                              \
-  template <class T, MSL_SIMD_TYPE(T)>                                                                           \
-  MSL_INLINE T simd_prefix_inclusive_##name(T data, MSL_SITE) {                                                  \
-    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {             \
-      return msl_runtime::scan<T>(e, mask, e.lane + 1, T(IDENTITY),                                              \
-                                  [](T a, T b) { return static_cast<T>(__VA_ARGS__); });                         \
-    });                                                                                                          \
+#define MSL_PREFIX(name, IDENTITY, ...)                                                                                \
+  template <class T, MSL_SIMD_TYPE(T)>                                                                                 \
+  MSL_INLINE T simd_prefix_exclusive_##name(T data, MSL_SITE) {                                                        \
+    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {                   \
+      return msl_runtime::scan<T>(e, mask, e.lane, T(IDENTITY), [](T a, T b) { return static_cast<T>(__VA_ARGS__); }); \
+    });                                                                                                                \
+  }                                                                                                                    \
+  template <class T, MSL_SIMD_TYPE(T)>                                                                                 \
+  MSL_INLINE T simd_prefix_inclusive_##name(T data, MSL_SITE) {                                                        \
+    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {                   \
+      return msl_runtime::scan<T>(e, mask, e.lane + 1, T(IDENTITY),                                                    \
+                                  [](T a, T b) { return static_cast<T>(__VA_ARGS__); });                               \
+    });                                                                                                                \
   }
 MSL_PREFIX(sum, 0, a + b)
 MSL_PREFIX(product, 1, a* b)
 #undef MSL_PREFIX
 
 // PARTNER: the lane whose value this one gets, from `lane`, its own, and `k`, the argument.
-#define MSL_SHUFFLE(name, PARTNER)                                                                               \
-  template <class T, MSL_SIMD_TYPE(T)>                                                                           \
-  MSL_INLINE T name(T data, ushort k, MSL_SITE) {                                                                \
-    return msl_runtime::exchange(data, msl_site, [k](const msl_runtime::Exchange& e, unsigned mask) {            \
-      const unsigned lane = e.lane;                                                                              \
-      return msl_runtime::value_of<T>(e, mask, PARTNER);                                                         \
-    });                                                                                                          \
+#define MSL_SHUFFLE(name, PARTNER)                                                                    \
+  template <class T, MSL_SIMD_TYPE(T)>                                                                \
+  MSL_INLINE T name(T data, ushort k, MSL_SITE) {                                                     \
+    return msl_runtime::exchange(data, msl_site, [k](const msl_runtime::Exchange& e, unsigned mask) { \
+      const unsigned lane = e.lane;                                                                   \
+      return msl_runtime::value_of<T>(e, mask, PARTNER);                                              \
+    });                                                                                               \
   }
 MSL_SHUFFLE(simd_shuffle, k)
 MSL_SHUFFLE(simd_broadcast, k)
@@ -176,9 +175,8 @@ MSL_INLINE T simd_shuffle_and_fill_down(T data, T fill, ushort k, ushort modulo 
 
 template <class T, MSL_SIMD_TYPE(T)>
 MSL_INLINE T simd_broadcast_first(T data, MSL_SITE) {
-  return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {
-    return e.slot<T>(__builtin_ctz(mask));
-  });
+  return msl_runtime::exchange(
+      data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) { return e.slot<T>(__builtin_ctz(mask)); });
 }
 
 // A set of lanes.

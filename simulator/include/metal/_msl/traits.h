@@ -40,12 +40,12 @@ struct conditional<false, T, F> {
 template <bool B, class T, class F>
 using conditional_t = typename conditional<B, T, F>::type;
 
-#define MSL_TYPE_TRAIT(name, builtin)                    \
-  template <class T>                                     \
-  struct name {                                          \
-    typedef builtin(T) type;                             \
-  };                                                     \
-  template <class T>                                     \
+#define MSL_TYPE_TRAIT(name, builtin) \
+  template <class T>                  \
+  struct name {                       \
+    typedef builtin(T) type;          \
+  };                                  \
+  template <class T>                  \
   using name##_t = typename name<T>::type;
 MSL_TYPE_TRAIT(remove_const, __remove_const)
 MSL_TYPE_TRAIT(remove_volatile, __remove_volatile)
@@ -97,10 +97,10 @@ struct remove_addrspace<const threadgroup T> {
 template <class T>
 using remove_addrspace_t = typename remove_addrspace<T>::type;
 
-#define MSL_VALUE_TRAIT(name, ...)                                    \
-  template <class T>                                                  \
-  struct name : bool_constant<__VA_ARGS__> {};                        \
-  template <class T>                                                  \
+#define MSL_VALUE_TRAIT(name, ...)             \
+  template <class T>                           \
+  struct name : bool_constant<__VA_ARGS__> {}; \
+  template <class T>                           \
   constexpr constant bool name##_v = name<T>::value;
 MSL_VALUE_TRAIT(is_void, __is_void(T))
 MSL_VALUE_TRAIT(is_integral, __is_integral(T))
@@ -125,10 +125,10 @@ MSL_VALUE_TRAIT(is_standard_layout, __is_standard_layout(T))
 MSL_VALUE_TRAIT(is_vector, (msl_types::element_of<T>::count > 1))
 #undef MSL_VALUE_TRAIT
 
-#define MSL_RELATION_TRAIT(name, builtin)                  \
-  template <class T, class U>                              \
-  struct name : bool_constant<builtin(T, U)> {};           \
-  template <class T, class U>                              \
+#define MSL_RELATION_TRAIT(name, builtin)        \
+  template <class T, class U>                    \
+  struct name : bool_constant<builtin(T, U)> {}; \
+  template <class T, class U>                    \
   constexpr constant bool name##_v = name<T, U>::value;
 MSL_RELATION_TRAIT(is_same, __is_same)
 MSL_RELATION_TRAIT(is_base_of, __is_base_of)
@@ -175,54 +175,54 @@ struct numeric_limits {
 };
 
 // Literals are doubles here whatever the user's are: converted to T they are exact.
-#define MSL_FLOAT_LIMITS(T, DIGITS, DIGITS10, MAX_DIGITS10, MIN_EXP, MAX_EXP, MIN, DENORM, MAX, EPSILON)  \
-  template <>                                                                                             \
-  struct numeric_limits<T> {                                                                              \
-    static constexpr constant bool is_specialized = true;                                                 \
-    static constexpr constant bool is_signed = true;                                                      \
-    static constexpr constant bool is_integer = false;                                                    \
-    static constexpr constant bool is_exact = false;                                                      \
-    static constexpr constant bool has_infinity = true;                                                   \
-    static constexpr constant bool has_quiet_NaN = true;                                                  \
-    static constexpr constant int digits = DIGITS;                                                        \
-    static constexpr constant int digits10 = DIGITS10;                                                    \
-    static constexpr constant int max_digits10 = MAX_DIGITS10;                                            \
-    static constexpr constant int radix = 2;                                                              \
-    static constexpr constant int min_exponent = MIN_EXP;                                                 \
-    static constexpr constant int max_exponent = MAX_EXP;                                                 \
-    static constexpr T min() { return T(MIN); }                                                           \
-    static constexpr T max() { return T(MAX); }                                                           \
-    static constexpr T lowest() { return T(-(MAX)); }                                                     \
-    static constexpr T epsilon() { return T(EPSILON); }                                                   \
-    static constexpr T round_error() { return T(0.5); }                                                   \
-    static constexpr T infinity() { return T(__builtin_inff()); }                                         \
-    static constexpr T quiet_NaN() { return T(__builtin_nanf("")); }                                      \
-    static constexpr T signaling_NaN() { return T(__builtin_nanf("")); }                                  \
-    static constexpr T denorm_min() { return T(DENORM); }                                                 \
+#define MSL_FLOAT_LIMITS(T, DIGITS, DIGITS10, MAX_DIGITS10, MIN_EXP, MAX_EXP, MIN, DENORM, MAX, EPSILON) \
+  template <>                                                                                            \
+  struct numeric_limits<T> {                                                                             \
+    static constexpr constant bool is_specialized = true;                                                \
+    static constexpr constant bool is_signed = true;                                                     \
+    static constexpr constant bool is_integer = false;                                                   \
+    static constexpr constant bool is_exact = false;                                                     \
+    static constexpr constant bool has_infinity = true;                                                  \
+    static constexpr constant bool has_quiet_NaN = true;                                                 \
+    static constexpr constant int digits = DIGITS;                                                       \
+    static constexpr constant int digits10 = DIGITS10;                                                   \
+    static constexpr constant int max_digits10 = MAX_DIGITS10;                                           \
+    static constexpr constant int radix = 2;                                                             \
+    static constexpr constant int min_exponent = MIN_EXP;                                                \
+    static constexpr constant int max_exponent = MAX_EXP;                                                \
+    static constexpr T min() { return T(MIN); }                                                          \
+    static constexpr T max() { return T(MAX); }                                                          \
+    static constexpr T lowest() { return T(-(MAX)); }                                                    \
+    static constexpr T epsilon() { return T(EPSILON); }                                                  \
+    static constexpr T round_error() { return T(0.5); }                                                  \
+    static constexpr T infinity() { return T(__builtin_inff()); }                                        \
+    static constexpr T quiet_NaN() { return T(__builtin_nanf("")); }                                     \
+    static constexpr T signaling_NaN() { return T(__builtin_nanf("")); }                                 \
+    static constexpr T denorm_min() { return T(DENORM); }                                                \
   };
 MSL_FLOAT_LIMITS(float, 24, 6, 9, -125, 128, 0x1p-126, 0x1p-149, 0x1.fffffep127, 0x1p-23)
 MSL_FLOAT_LIMITS(half, 11, 3, 5, -13, 16, 0x1p-14, 0x1p-24, 65504.0, 0x1p-10)
 MSL_FLOAT_LIMITS(bfloat, 8, 2, 4, -125, 128, 0x1p-126, 0x1p-133, 0x1.fep127, 0x1p-7)
 #undef MSL_FLOAT_LIMITS
 
-#define MSL_INTEGER_LIMITS(T, SIGNED, MIN, MAX)                                                   \
-  template <>                                                                                     \
-  struct numeric_limits<T> {                                                                      \
-    static constexpr constant bool is_specialized = true;                                         \
-    static constexpr constant bool is_signed = SIGNED;                                            \
-    static constexpr constant bool is_integer = true;                                             \
-    static constexpr constant bool is_exact = true;                                               \
-    static constexpr constant bool has_infinity = false;                                          \
-    static constexpr constant bool has_quiet_NaN = false;                                         \
-    static constexpr constant int digits = __is_same(T, bool) ? 1 : int(sizeof(T) * 8 - SIGNED);  \
-    static constexpr constant int digits10 = digits * 3 / 10;                                     \
-    static constexpr constant int radix = 2;                                                      \
-    static constexpr T min() { return MIN; }                                                      \
-    static constexpr T max() { return MAX; }                                                      \
-    static constexpr T lowest() { return MIN; }                                                   \
-    static constexpr T epsilon() { return 0; }                                                    \
-    static constexpr T infinity() { return 0; }                                                   \
-    static constexpr T quiet_NaN() { return 0; }                                                  \
+#define MSL_INTEGER_LIMITS(T, SIGNED, MIN, MAX)                                                  \
+  template <>                                                                                    \
+  struct numeric_limits<T> {                                                                     \
+    static constexpr constant bool is_specialized = true;                                        \
+    static constexpr constant bool is_signed = SIGNED;                                           \
+    static constexpr constant bool is_integer = true;                                            \
+    static constexpr constant bool is_exact = true;                                              \
+    static constexpr constant bool has_infinity = false;                                         \
+    static constexpr constant bool has_quiet_NaN = false;                                        \
+    static constexpr constant int digits = __is_same(T, bool) ? 1 : int(sizeof(T) * 8 - SIGNED); \
+    static constexpr constant int digits10 = digits * 3 / 10;                                    \
+    static constexpr constant int radix = 2;                                                     \
+    static constexpr T min() { return MIN; }                                                     \
+    static constexpr T max() { return MAX; }                                                     \
+    static constexpr T lowest() { return MIN; }                                                  \
+    static constexpr T epsilon() { return 0; }                                                   \
+    static constexpr T infinity() { return 0; }                                                  \
+    static constexpr T quiet_NaN() { return 0; }                                                 \
   };
 MSL_INTEGER_LIMITS(bool, 0, false, true)
 MSL_INTEGER_LIMITS(char, 1, -128, 127)

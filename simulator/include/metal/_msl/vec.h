@@ -27,109 +27,117 @@ struct splats {
 #define MSL_FIELD_a w
 #define MSL_PASTE(...) MSL_PASTE_EXPANDED(__VA_ARGS__)
 #define MSL_PASTE_EXPANDED(prefix, f0, f1, f2, f3) prefix##f0##f1##f2##f3
-#define MSL_PROPERTY(N, name, f0, f1, f2, f3)                                \
-  __declspec(property(get = MSL_PASTE(msl_get_, f0, f1, f2, f3),             \
-                      put = MSL_PASTE(msl_put_, f0, f1, f2, f3))) vec<T, N> name;
+#define MSL_PROPERTY(N, name, f0, f1, f2, f3)                                                                          \
+  __declspec(property(get = MSL_PASTE(msl_get_, f0, f1, f2, f3), put = MSL_PASTE(msl_put_, f0, f1, f2, f3))) vec<T, N> \
+      name;
 #define MSL_SWIZZLE_2(n0, n1) MSL_PROPERTY(2, n0##n1, MSL_FIELD_##n0, MSL_FIELD_##n1, , )
 #define MSL_SWIZZLE_3(n0, n1, n2) MSL_PROPERTY(3, n0##n1##n2, MSL_FIELD_##n0, MSL_FIELD_##n1, MSL_FIELD_##n2, )
 #define MSL_SWIZZLE_4(n0, n1, n2, n3) \
   MSL_PROPERTY(4, n0##n1##n2##n3, MSL_FIELD_##n0, MSL_FIELD_##n1, MSL_FIELD_##n2, MSL_FIELD_##n3)
 
 #define MSL_REPEATED "a component appears twice in a swizzle that is assigned to"
-#define MSL_ACCESS_2(f0, f1)                                                   \
-  constexpr vec<T, 2> msl_get_##f0##f1() const { return vec<T, 2>(f0, f1); }   \
-  constexpr void msl_put_##f0##f1(vec<T, 2> v) {                               \
-    static_assert(#f0[0] != #f1[0], MSL_REPEATED);                             \
-    f0 = v.x;                                                                  \
-    f1 = v.y;                                                                  \
-  }                                                                            \
+#define MSL_ACCESS_2(f0, f1)                                                 \
+  constexpr vec<T, 2> msl_get_##f0##f1() const { return vec<T, 2>(f0, f1); } \
+  constexpr void msl_put_##f0##f1(vec<T, 2> v) {                             \
+    static_assert(#f0[0] != #f1[0], MSL_REPEATED);                           \
+    f0 = v.x;                                                                \
+    f1 = v.y;                                                                \
+  }                                                                          \
   MSL_SWIZZLE_2(f0, f1)
-#define MSL_ACCESS_3(f0, f1, f2)                                                                       \
-  constexpr vec<T, 3> msl_get_##f0##f1##f2() const { return vec<T, 3>(f0, f1, f2); }                   \
-  constexpr void msl_put_##f0##f1##f2(vec<T, 3> v) {                                                   \
-    static_assert(#f0[0] != #f1[0] && #f0[0] != #f2[0] && #f1[0] != #f2[0], MSL_REPEATED);             \
-    f0 = v.x;                                                                                          \
-    f1 = v.y;                                                                                          \
-    f2 = v.z;                                                                                          \
-  }                                                                                                    \
+#define MSL_ACCESS_3(f0, f1, f2)                                                           \
+  constexpr vec<T, 3> msl_get_##f0##f1##f2() const { return vec<T, 3>(f0, f1, f2); }       \
+  constexpr void msl_put_##f0##f1##f2(vec<T, 3> v) {                                       \
+    static_assert(#f0[0] != #f1[0] && #f0[0] != #f2[0] && #f1[0] != #f2[0], MSL_REPEATED); \
+    f0 = v.x;                                                                              \
+    f1 = v.y;                                                                              \
+    f2 = v.z;                                                                              \
+  }                                                                                        \
   MSL_SWIZZLE_3(f0, f1, f2)
-#define MSL_ACCESS_4(f0, f1, f2, f3)                                                                               \
-  constexpr vec<T, 4> msl_get_##f0##f1##f2##f3() const { return vec<T, 4>(f0, f1, f2, f3); }                       \
-  constexpr void msl_put_##f0##f1##f2##f3(vec<T, 4> v) {                                                           \
-    static_assert(#f0[0] != #f1[0] && #f0[0] != #f2[0] && #f0[0] != #f3[0] && #f1[0] != #f2[0] &&                  \
-                      #f1[0] != #f3[0] && #f2[0] != #f3[0],                                                        \
-                  MSL_REPEATED);                                                                                   \
-    f0 = v.x;                                                                                                      \
-    f1 = v.y;                                                                                                      \
-    f2 = v.z;                                                                                                      \
-    f3 = v.w;                                                                                                      \
-  }                                                                                                                \
+#define MSL_ACCESS_4(f0, f1, f2, f3)                                                                                  \
+  constexpr vec<T, 4> msl_get_##f0##f1##f2##f3() const { return vec<T, 4>(f0, f1, f2, f3); }                          \
+  constexpr void msl_put_##f0##f1##f2##f3(vec<T, 4> v) {                                                              \
+    static_assert(#f0[0] != #f1[0] && #f0[0] != #f2[0] && #f0[0] != #f3[0] && #f1[0] != #f2[0] && #f1[0] != #f3[0] && \
+                      #f2[0] != #f3[0],                                                                               \
+                  MSL_REPEATED);                                                                                      \
+    f0 = v.x;                                                                                                         \
+    f1 = v.y;                                                                                                         \
+    f2 = v.z;                                                                                                         \
+    f3 = v.w;                                                                                                         \
+  }                                                                                                                   \
   MSL_SWIZZLE_4(f0, f1, f2, f3)
 
 // MSL_EACHn_LEVEL(D2, D3, D4, components so far): all swizzles that begin with them, of a vector with n components.
 #define MSL_EACH2_1(D2, D3, D4, X, Y, A) MSL_EACH2_2(D2, D3, D4, X, Y, A, X) MSL_EACH2_2(D2, D3, D4, X, Y, A, Y)
 #define MSL_EACH2_2(D2, D3, D4, X, Y, A, B) \
   D2(A, B) MSL_EACH2_3(D2, D3, D4, X, Y, A, B, X) MSL_EACH2_3(D2, D3, D4, X, Y, A, B, Y)
-#define MSL_EACH2_3(D2, D3, D4, X, Y, A, B, C) \
-  D3(A, B, C) D4(A, B, C, X) D4(A, B, C, Y)
+#define MSL_EACH2_3(D2, D3, D4, X, Y, A, B, C) D3(A, B, C) D4(A, B, C, X) D4(A, B, C, Y)
 #define MSL_EACH2(D2, D3, D4, X, Y) MSL_EACH2_1(D2, D3, D4, X, Y, X) MSL_EACH2_1(D2, D3, D4, X, Y, Y)
 
-#define MSL_EACH3_1(D2, D3, D4, X, Y, Z, A)     \
-  MSL_EACH3_2(D2, D3, D4, X, Y, Z, A, X)        \
+#define MSL_EACH3_1(D2, D3, D4, X, Y, Z, A) \
+  MSL_EACH3_2(D2, D3, D4, X, Y, Z, A, X)    \
   MSL_EACH3_2(D2, D3, D4, X, Y, Z, A, Y) MSL_EACH3_2(D2, D3, D4, X, Y, Z, A, Z)
-#define MSL_EACH3_2(D2, D3, D4, X, Y, Z, A, B)                         \
-  D2(A, B)                                                  \
-  MSL_EACH3_3(D2, D3, D4, X, Y, Z, A, B, X)                            \
+#define MSL_EACH3_2(D2, D3, D4, X, Y, Z, A, B) \
+  D2(A, B)                                     \
+  MSL_EACH3_3(D2, D3, D4, X, Y, Z, A, B, X)    \
   MSL_EACH3_3(D2, D3, D4, X, Y, Z, A, B, Y) MSL_EACH3_3(D2, D3, D4, X, Y, Z, A, B, Z)
-#define MSL_EACH3_3(D2, D3, D4, X, Y, Z, A, B, C) \
-  D3(A, B, C) D4(A, B, C, X) D4(A, B, C, Y) D4(A, B, C, Z)
+#define MSL_EACH3_3(D2, D3, D4, X, Y, Z, A, B, C) D3(A, B, C) D4(A, B, C, X) D4(A, B, C, Y) D4(A, B, C, Z)
 #define MSL_EACH3(D2, D3, D4, X, Y, Z) \
   MSL_EACH3_1(D2, D3, D4, X, Y, Z, X) MSL_EACH3_1(D2, D3, D4, X, Y, Z, Y) MSL_EACH3_1(D2, D3, D4, X, Y, Z, Z)
 
-#define MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, A)                                           \
-  MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, X) MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, Y)    \
-  MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, Z) MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, W)
-#define MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, B)                                                \
-  D2(A, B)                                                                            \
-  MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, X) MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, Y)      \
-  MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, Z) MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, W)
-#define MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, C)                    \
-  D3(A, B, C)                                                \
+#define MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, A)                                        \
+  MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, X)                                           \
+  MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, Y) MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, Z) \
+      MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, W)
+#define MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, B)                                           \
+  D2(A, B)                                                                                  \
+  MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, X)                                              \
+  MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, Y) MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, Z) \
+      MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, W)
+#define MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, C) \
+  D3(A, B, C)                                        \
   D4(A, B, C, X) D4(A, B, C, Y) D4(A, B, C, Z) D4(A, B, C, W)
-#define MSL_EACH4(D2, D3, D4, X, Y, Z, W)                                                  \
-  MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, X) MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, Y)            \
-  MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, Z) MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, W)
+#define MSL_EACH4(D2, D3, D4, X, Y, Z, W) \
+  MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, X)  \
+  MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, Y) MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, Z) MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, W)
 
-#define MSL_VEC_ASSIGN(op)                                                            \
-  template <class R>                                                                  \
-  constexpr vec& operator op##=(R right) {                                            \
-    return *this = *this op right;                                                    \
+#define MSL_VEC_ASSIGN(op)                 \
+  template <class R>                       \
+  constexpr vec& operator op##=(R right) { \
+    return *this = *this op right;         \
   }
 
 // Members that do not depend on how many components there are.
-#define MSL_VEC_COMMON                                                              \
-  constexpr T& operator[](int i) { return (&x)[i]; }                                  \
-  constexpr const T& operator[](int i) const { return (&x)[i]; }                      \
-  vec() = default;                                                                    \
-  template <class S, typename enable_if<splats<S, T>::value, int>::type = 0>          \
-  constexpr vec(S s) : vec(static_cast<T>(s), msl_splat()) {}                         \
+#define MSL_VEC_COMMON                                                                               \
+  constexpr T& operator[](int i) { return (&x)[i]; }                                                 \
+  constexpr const T& operator[](int i) const { return (&x)[i]; }                                     \
+  vec() = default;                                                                                   \
+  template <class S, typename enable_if<splats<S, T>::value, int>::type = 0>                         \
+  constexpr vec(S s) : vec(static_cast<T>(s), msl_splat()) {}                                        \
   template <class S, typename enable_if<is_number<S>::value && !splats<S, T>::value, int>::type = 0> \
-  explicit constexpr vec(S s) : vec(static_cast<T>(s), msl_splat()) {}                \
-  struct msl_splat {};                                                                \
-  MSL_VEC_ASSIGN(+)                                                                   \
-  MSL_VEC_ASSIGN(-)                                                                   \
-  MSL_VEC_ASSIGN(*)                                                                   \
-  MSL_VEC_ASSIGN(/)                                                                   \
-  MSL_VEC_ASSIGN(%)                                                                   \
-  MSL_VEC_ASSIGN(&)                                                                   \
-  MSL_VEC_ASSIGN(|)                                                                   \
-  MSL_VEC_ASSIGN(^)                                                                   \
-  MSL_VEC_ASSIGN(<<)                                                                  \
-  MSL_VEC_ASSIGN(>>)                                                                  \
-  constexpr vec& operator++() { return *this = *this + T(1); }                        \
-  constexpr vec& operator--() { return *this = *this - T(1); }                        \
-  constexpr vec operator++(int) { vec old = *this; *this = old + T(1); return old; }  \
-  constexpr vec operator--(int) { vec old = *this; *this = old - T(1); return old; }
+  explicit constexpr vec(S s) : vec(static_cast<T>(s), msl_splat()) {}                               \
+  struct msl_splat {};                                                                               \
+  MSL_VEC_ASSIGN(+)                                                                                  \
+  MSL_VEC_ASSIGN(-)                                                                                  \
+  MSL_VEC_ASSIGN(*)                                                                                  \
+  MSL_VEC_ASSIGN(/)                                                                                  \
+  MSL_VEC_ASSIGN(%)                                                                                  \
+  MSL_VEC_ASSIGN(&)                                                                                  \
+  MSL_VEC_ASSIGN(|)                                                                                  \
+  MSL_VEC_ASSIGN(^)                                                                                  \
+  MSL_VEC_ASSIGN(<<)                                                                                 \
+  MSL_VEC_ASSIGN(>>)                                                                                 \
+  constexpr vec& operator++() { return *this = *this + T(1); }                                       \
+  constexpr vec& operator--() { return *this = *this - T(1); }                                       \
+  constexpr vec operator++(int) {                                                                    \
+    vec old = *this;                                                                                 \
+    *this = old + T(1);                                                                              \
+    return old;                                                                                      \
+  }                                                                                                  \
+  constexpr vec operator--(int) {                                                                    \
+    vec old = *this;                                                                                 \
+    *this = old - T(1);                                                                              \
+    return old;                                                                                      \
+  }
 
 template <class T>
 struct alignas(2 * sizeof(T)) vec<T, 2> {
@@ -214,20 +222,21 @@ struct alignas(4 * sizeof(T)) vec<T, 4> {
   return vec<R, 4>(static_cast<R>(expression(x)), static_cast<R>(expression(y)), static_cast<R>(expression(z)), \
                    static_cast<R>(expression(w)))
 
-#define MSL_VEC_BINARY_N(N, R, op, AB)                                                       \
-  template <class T>                                                                         \
-  constexpr vec<R, N> operator op(vec<T, N> a, vec<T, N> b) {                                \
-    MSL_COMPONENTS_##N(R, AB);                                                               \
-  }                                                                                          \
-  template <class T, class S, typename enable_if<splats<S, T>::value, int>::type = 0>        \
-  constexpr vec<R, N> operator op(vec<T, N> a, S b) {                                        \
-    return a op vec<T, N>(b);                                                                \
-  }                                                                                          \
-  template <class T, class S, typename enable_if<splats<S, T>::value, int>::type = 0>        \
-  constexpr vec<R, N> operator op(S a, vec<T, N> b) {                                        \
-    return vec<T, N>(a) op b;                                                                \
+#define MSL_VEC_BINARY_N(N, R, op, AB)                                                \
+  template <class T>                                                                  \
+  constexpr vec<R, N> operator op(vec<T, N> a, vec<T, N> b) {                         \
+    MSL_COMPONENTS_##N(R, AB);                                                        \
+  }                                                                                   \
+  template <class T, class S, typename enable_if<splats<S, T>::value, int>::type = 0> \
+  constexpr vec<R, N> operator op(vec<T, N> a, S b) {                                 \
+    return a op vec<T, N>(b);                                                         \
+  }                                                                                   \
+  template <class T, class S, typename enable_if<splats<S, T>::value, int>::type = 0> \
+  constexpr vec<R, N> operator op(S a, vec<T, N> b) {                                 \
+    return vec<T, N>(a) op b;                                                         \
   }
-#define MSL_VEC_BINARY(R, op, AB) MSL_VEC_BINARY_N(2, R, op, AB) MSL_VEC_BINARY_N(3, R, op, AB) MSL_VEC_BINARY_N(4, R, op, AB)
+#define MSL_VEC_BINARY(R, op, AB) \
+  MSL_VEC_BINARY_N(2, R, op, AB) MSL_VEC_BINARY_N(3, R, op, AB) MSL_VEC_BINARY_N(4, R, op, AB)
 
 #define MSL_ADD(c) (a.c + b.c)
 MSL_VEC_BINARY(T, +, MSL_ADD)
@@ -286,10 +295,10 @@ MSL_VEC_BINARY(bool, ||, MSL_LOR)
 #undef MSL_VEC_BINARY
 #undef MSL_VEC_BINARY_N
 
-#define MSL_VEC_UNARY_N(N, R, op, A)                  \
-  template <class T>                                  \
-  constexpr vec<R, N> operator op(vec<T, N> a) {      \
-    MSL_COMPONENTS_##N(R, A);                         \
+#define MSL_VEC_UNARY_N(N, R, op, A)             \
+  template <class T>                             \
+  constexpr vec<R, N> operator op(vec<T, N> a) { \
+    MSL_COMPONENTS_##N(R, A);                    \
   }
 #define MSL_VEC_UNARY(R, op, A) MSL_VEC_UNARY_N(2, R, op, A) MSL_VEC_UNARY_N(3, R, op, A) MSL_VEC_UNARY_N(4, R, op, A)
 #define MSL_NEG(c) (-a.c)
@@ -333,14 +342,14 @@ namespace metal {
 using msl_types::vec;
 }
 
-#define MSL_VEC_NAMES(T)              \
-  typedef msl_types::vec<T, 2> T##2;  \
-  typedef msl_types::vec<T, 3> T##3;  \
-  typedef msl_types::vec<T, 4> T##4;  \
-  namespace metal {                   \
-  using ::T##2;                       \
-  using ::T##3;                       \
-  using ::T##4;                       \
+#define MSL_VEC_NAMES(T)             \
+  typedef msl_types::vec<T, 2> T##2; \
+  typedef msl_types::vec<T, 3> T##3; \
+  typedef msl_types::vec<T, 4> T##4; \
+  namespace metal {                  \
+  using ::T##2;                      \
+  using ::T##3;                      \
+  using ::T##4;                      \
   }
 MSL_VEC_NAMES(bool)
 MSL_VEC_NAMES(char)

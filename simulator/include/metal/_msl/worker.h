@@ -23,14 +23,14 @@ enum Wait : unsigned { kRunnable = 0, kDone = 1, kBarrierEven = 2, kBarrierOdd =
 
 enum class Fault : unsigned {
   none,
-  barrier_after_return,    // a barrier was reached after another thread had returned, or the other way round
-  different_barriers,      // threads of one threadgroup wait at two places
-  different_simd_sites,    // lanes of one simdgroup wait in two different simdgroup operations
-  partial_simd_barrier,    // a simdgroup barrier that some lanes do not reach
-  partial_simdgroup,       // a simdgroup matrix in a simdgroup of fewer than 32 threads
-  memory,                  // an address that is nobody's
-  stack,                   // more thread memory than there is
-  division,                // an integer divided by 0, or the least one by -1
+  barrier_after_return,  // a barrier was reached after another thread had returned, or the other way round
+  different_barriers,    // threads of one threadgroup wait at two places
+  different_simd_sites,  // lanes of one simdgroup wait in two different simdgroup operations
+  partial_simd_barrier,  // a simdgroup barrier that some lanes do not reach
+  partial_simdgroup,     // a simdgroup matrix in a simdgroup of fewer than 32 threads
+  memory,                // an address that is nobody's
+  stack,                 // more thread memory than there is
+  division,              // an integer divided by 0, or the least one by -1
 };
 
 struct Uint3 {
@@ -41,8 +41,8 @@ struct Uint3 {
 // while the others still read the other, and cannot come further ahead than that.
 struct Simdgroup {
   unsigned generation;
-  unsigned mask[2];      // the lanes that took part
-  unsigned reduced[2];   // the generation whose reduction `result` holds
+  unsigned mask[2];     // the lanes that took part
+  unsigned reduced[2];  // the generation whose reduction `result` holds
   alignas(64) unsigned char result[2][32];
   unsigned char slots[2][kSimdWidth][32];
 };
@@ -78,6 +78,7 @@ struct Worker {
 
   void* stack_pointers[kMaxThreads + 1];  // of the fibers, and of the executor
   unsigned waits[kMaxThreads];
+  Uint3 positions_of;  // the threadgroup size that `position_in_threadgroup` is for
   Uint3 position_in_threadgroup[kMaxThreads];
   Simdgroup simdgroups[kSimdgroups];
   alignas(256) unsigned char arena[kArenaBytes];
