@@ -198,6 +198,7 @@ def main() -> None:
     os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] = "1"  # what the installed version lacks is called too
     called = {}
     for name, operators in programs():
+        assert operators, f"nothing was seen of {name}"
         called[name] = operators
         print(f"{name}: {len(operators)} operators", flush=True)
     DOCUMENT.write_text(document(called, lacking()))
