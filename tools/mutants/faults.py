@@ -22,8 +22,6 @@ QUICK_TESTS = (
     "tests/test_autocast.py",
     "tests/test_errors.py",
     "tests/test_switch.py",
-    "tests/test_networks.py",
-    "tests/test_layer.py",
 )
 
 
