@@ -10,8 +10,8 @@ namespace mps_simulator {
 
 // One compute dispatch that the device executed.
 struct DispatchRecord {
-  std::string kernel;  // the Metal function's name
-  std::string label;   // the pipeline's or encoder's label, may be empty
+  std::string kernel;            // the Metal function's name
+  std::string label;             // the pipeline's or encoder's label, may be empty
   std::array<uint64_t, 3> grid;  // threads, as Metal's threadsPerGrid
   std::array<uint64_t, 3> threads_per_threadgroup;
 };

@@ -280,7 +280,8 @@ class TreeReader {
   bool copies_object(const Node& cast) const {
     const Node* p = nullptr;
     for (const Node& n : stack_) {
-      if (n.depth + 1 == cast.depth) p = &n;
+      const bool to_base = n.kind == "ImplicitCastExpr" && n.has("DerivedToBase");
+      if (n.depth < cast.depth && !to_base) p = &n;
     }
     if (!p) return false;
     if (p->kind == "MemberExpr" || p->kind == "CXXOperatorCallExpr") return true;

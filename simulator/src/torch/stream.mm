@@ -2,8 +2,8 @@
 // the versions of PyTorch differ, the strictest is followed.
 #include "torch/stream.h"
 
-#import <Metal/Metal.h>
 #include <ATen/mps/MPSAllocatorInterface.h>
+#import <Metal/Metal.h>
 #include <c10/metal/error.h>
 #include <pthread.h>
 

@@ -84,15 +84,15 @@ struct splats {
 #define MSL_EACH3(D2, D3, D4, X, Y, Z) \
   MSL_EACH3_1(D2, D3, D4, X, Y, Z, X) MSL_EACH3_1(D2, D3, D4, X, Y, Z, Y) MSL_EACH3_1(D2, D3, D4, X, Y, Z, Z)
 
-#define MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, A)                                        \
-  MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, X)                                           \
-  MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, Y) MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, Z) \
-      MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, W)
-#define MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, B)                                           \
-  D2(A, B)                                                                                  \
-  MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, X)                                              \
-  MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, Y) MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, Z) \
-      MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, W)
+#define MSL_EACH4_1(D2, D3, D4, X, Y, Z, W, A) \
+  MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, X)    \
+  MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, Y)    \
+  MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, Z) MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, W)
+#define MSL_EACH4_2(D2, D3, D4, X, Y, Z, W, A, B) \
+  D2(A, B)                                        \
+  MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, X)    \
+  MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, Y)    \
+  MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, Z) MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, W)
 #define MSL_EACH4_3(D2, D3, D4, X, Y, Z, W, A, B, C) \
   D3(A, B, C)                                        \
   D4(A, B, C, X) D4(A, B, C, Y) D4(A, B, C, Z) D4(A, B, C, W)
