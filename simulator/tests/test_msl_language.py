@@ -311,6 +311,42 @@ def test_overloads_and_templates_on_address_spaces():
     assert x.tolist() == [34, 73, 60, 14]
 
 
+def test_structs_are_copied_between_address_spaces():
+    x = floats(8)
+    run(
+        """
+        struct Base { float a[2]; float sum() const { return a[0] + a[1]; } };
+        struct Derived : Base { int n; bfloat b; Derived() = default; Derived(int n_) : n(n_) {} };
+        float total(Base base) { return base.sum(); }
+        template <typename T> T load(const device T* p) { return *p; }
+        Derived choose(const device Derived* d, threadgroup Derived* t, int i) {
+          if (i > 1) return *d;
+          if (i > 0) return *t;
+          return Derived(9);
+        }
+        kernel void f(device float* x [[buffer(0)]]) {
+          device Derived* d = (device Derived*)(x + 4);
+          threadgroup Derived t;
+          Derived local(5);
+          local.a[0] = 1; local.a[1] = 2; local.b = 3;
+          *d = local;
+          t = *d;
+          t.a[1] *= 10;
+          auto copy = t;
+          thread auto& r = copy;
+          r.n += load(&d->n);
+          x[0] = total(*d) + total(t) + d->sum() + r.sum();
+          x[1] = r.n;
+          x[2] = choose(d, &t, 1).a[1] + choose(d, &t, 2).a[1] + choose(d, &t, 0).n;
+          x[3] = t.b;
+        }
+        """,
+        x,
+        threads=1,
+    )
+    assert x[:4].tolist() == [3 + 21 + 3 + 21, 10, 20 + 2 + 9, 3]
+
+
 def test_instantiations_by_both_spellings():
     library = torch.mps.compile_shader(
         HEADER

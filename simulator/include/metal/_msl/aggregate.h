@@ -168,11 +168,13 @@ MSL_PACKED_NAMES(float)
   namespace metal {                              \
   using ::T##C##x##R;                            \
   }
-#define MSL_MATRIX_NAMES(T)                                                                           \
-  MSL_MATRIX_NAME(T, 2, 2)                                                                            \
-  MSL_MATRIX_NAME(T, 2, 3)                                                                            \
-  MSL_MATRIX_NAME(T, 2, 4) MSL_MATRIX_NAME(T, 3, 2) MSL_MATRIX_NAME(T, 3, 3) MSL_MATRIX_NAME(T, 3, 4) \
-      MSL_MATRIX_NAME(T, 4, 2) MSL_MATRIX_NAME(T, 4, 3) MSL_MATRIX_NAME(T, 4, 4)
+#define MSL_MATRIX_NAMES(T) \
+  MSL_MATRIX_NAME(T, 2, 2)  \
+  MSL_MATRIX_NAME(T, 2, 3)  \
+  MSL_MATRIX_NAME(T, 2, 4)  \
+  MSL_MATRIX_NAME(T, 3, 2)  \
+  MSL_MATRIX_NAME(T, 3, 3)  \
+  MSL_MATRIX_NAME(T, 3, 4) MSL_MATRIX_NAME(T, 4, 2) MSL_MATRIX_NAME(T, 4, 3) MSL_MATRIX_NAME(T, 4, 4)
 MSL_MATRIX_NAMES(float)
 MSL_MATRIX_NAMES(half)
 #undef MSL_MATRIX_NAMES
