@@ -109,8 +109,10 @@ template <typename T, int kM, int kN, int kK, int kSimdgroupsM, int kSimdgroupsN
   gemm.add_to_total();
 
   device T* y = output + offset(p.output, n, group * p.out_channels);
+#pragma unroll
   for (int i = 0; i < Gemm::kFragmentsM; ++i) {
     const int m = gemm.row + i * 8;
+#pragma unroll
     for (int j = 0; j < Gemm::kFragmentsN; ++j) {
       for (int e = 0; e < 2; ++e) {
         const int column = gemm.column + j * 8 + e;
@@ -164,8 +166,10 @@ template <typename T, int kM, int kN, int kK, int kSimdgroupsM, int kSimdgroupsN
   gemm.add_to_total();
 
   device T* x = grad_input + offset(p.input, n, group * p.in_channels);
+#pragma unroll
   for (int i = 0; i < Gemm::kFragmentsM; ++i) {
     const int c = c0 + gemm.row + i * 8;
+#pragma unroll
     for (int j = 0; j < Gemm::kFragmentsN; ++j) {
       for (int e = 0; e < 2; ++e) {
         const int m = m0 + gemm.column + j * 8 + e;
@@ -226,8 +230,10 @@ template <typename T, int kM, int kN, int kK, int kSimdgroupsM, int kSimdgroupsN
   gemm.add_to_total();
 
   device float* sums = partial_sums + (split * p.groups + group) * p.in_channels * j_end;
+#pragma unroll
   for (int i = 0; i < Gemm::kFragmentsM; ++i) {
     const int c = c0 + gemm.row + i * 8;
+#pragma unroll
     for (int j = 0; j < Gemm::kFragmentsN; ++j) {
       for (int e = 0; e < 2; ++e) {
         const int column = j0 + gemm.column + j * 8 + e;

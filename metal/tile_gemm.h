@@ -35,13 +35,16 @@ struct TileGemm {
   // added to a total, so that the error grows with the square root of 256 and not of the whole depth.
   static constexpr constant int kSumDepth = 256;
 
+  // Loops over fragments are unrolled, so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kFragmentsM][kFragmentsN];
   float2 total[kFragmentsM][kFragmentsN];  // this lane's elements of each fragment: the result, after add_to_total()
   int row, column;  // in the tile, of this lane's first element of fragment (0, 0); the second is its right neighbour
   int depth = 0;    // of sum
 
   TileGemm(uint simdgroup, uint lane) {
+#pragma unroll
     for (int i = 0; i < kFragmentsM; ++i) {
+#pragma unroll
       for (int j = 0; j < kFragmentsN; ++j) {
         sum[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
         total[i][j] = 0;
@@ -68,13 +71,17 @@ struct TileGemm {
 #pragma unroll
     for (int k = 0; k < kK; k += 8) {
       simdgroup_matrix<Staged, 8, 8> fragment_a[kFragmentsM], fragment_b[kFragmentsN];
+#pragma unroll
       for (int i = 0; i < kFragmentsM; ++i) {
         simdgroup_load(fragment_a[i], a + k * kStrideA + i * 8, kStrideA, ulong2(0), true);
       }
+#pragma unroll
       for (int j = 0; j < kFragmentsN; ++j) {
         simdgroup_load(fragment_b[j], b + k * kStrideB + j * 8, kStrideB);
       }
+#pragma unroll
       for (int i = 0; i < kFragmentsM; ++i) {
+#pragma unroll
         for (int j = 0; j < kFragmentsN; ++j) {
           simdgroup_multiply_accumulate(sum[i][j], fragment_a[i], fragment_b[j], sum[i][j]);
         }
@@ -87,7 +94,9 @@ struct TileGemm {
   }
 
   void add_to_total() {
+#pragma unroll
     for (int i = 0; i < kFragmentsM; ++i) {
+#pragma unroll
       for (int j = 0; j < kFragmentsN; ++j) {
         total[i][j] += float2(sum[i][j].thread_elements());
         sum[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
