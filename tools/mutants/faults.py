@@ -207,8 +207,8 @@ FAULTS = [
         "memory format of its own",
         OPERATORS,
         "return at::native::_determine_backend_memory_format(input, weight, backend);",
-        "return at::MemoryFormat::Contiguous;",
-        "a compiled graph reads a channels-last result with the wrong strides",
+        "return at::MemoryFormat::ChannelsLast3d;",
+        "a compiled graph reads a result with other strides than it has",
     ),
     Fault(
         "unchecked output_padding",
