@@ -33,8 +33,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="mps", help="what to hold against the CPU; default %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("build/demo-nnunet"), help="default %(default)s")
     parser.add_argument("--least-agreement", type=float, default=0.999, help="share of voxels; default %(default)s")
-    # Usually they agree to 1e-5. But after so few steps of training a channel may hardly vary over the volume, and instance
-    # norm then magnifies rounding: 0.021 was seen, with every voxel the same.
+    # Usually they agree to 1e-5. But after so few steps of training a channel may hardly vary over the volume, and
+    # instance norm then magnifies rounding: 0.021 was seen, with every voxel the same.
     parser.add_argument("--tolerance", type=float, default=0.1, help="of the probabilities; default %(default)s")
     return parser.parse_args()
 
