@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from mps_simulator._exit import wait_at_exit
+
 
 def install() -> None:
     """Must run before anybody asks whether mps is available: torch caches the first answer for ever."""
@@ -27,6 +29,7 @@ def install() -> None:
     torch._C._mps_loadMetalllib = _no_compiled_library
     torch._C._mps_loadMetallibFromPath = _no_compiled_library
     _teach_storages(_C)
+    wait_at_exit()
 
 
 def _no_capture(*_: str) -> None:

@@ -258,3 +258,23 @@ def test_command_line():
         [sys.executable, "-m", "mps_simulator", "toolchain"], capture_output=True, text=True, check=True
     ).stdout
     assert path.endswith("cmake/toolchain.cmake\n")
+
+
+def test_python_ends_after_the_devices_thread_of_autograd():
+    result = run("""
+import atexit, os, threading, time
+ended = threading.Event()
+atexit.register(lambda: os.write(1, b"in time" if ended.is_set() else b"too early"))
+import torch
+x = torch.ones((), device="mps", requires_grad=True)
+began = threading.Event()
+def linger(gradient):
+    began.set()
+    time.sleep(0.3)
+    ended.set()
+y = x * 2
+y.register_hook(linger)
+threading.Thread(target=y.backward, daemon=True).start()
+began.wait()
+""")
+    assert result.stdout == "in time", result.stdout + result.stderr
