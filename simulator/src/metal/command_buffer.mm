@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../foundation/validation.h"
+#include "../msl/msl.h"
 #import "blit_encoder.h"
 #import "command_queue.h"
 #import "compute_encoder.h"
@@ -285,6 +286,8 @@ MPS_SIMULATOR_PROPERTY(BufferDescriptor, MTLCommandBufferErrorOption, errorOptio
     if (error && !command.after_error) continue;
     try {
       command.run();
+    } catch (const msl::Finding& finding) {
+      error = make_error(MTLCommandBufferErrorDomain, MTLCommandBufferErrorPageFault, finding.what());
     } catch (const std::exception& fault) {
       error = make_error(MTLCommandBufferErrorDomain, MTLCommandBufferErrorInternal, fault.what());
     }

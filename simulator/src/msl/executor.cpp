@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "../../include/metal/_msl/fiber.h"
+#include "checks.h"
 #include "signals.h"
 
 namespace mps_simulator::msl {
@@ -27,13 +28,14 @@ constexpr unsigned kMain = msl_runtime::kMaxThreads;  // the executor's place am
 
 thread_local const Code* current_code = nullptr;
 
-void run_thread(unsigned thread_index) {
+void run_thread(Worker& w, unsigned place) {
+  const unsigned thread_index = w.order[place];
   (thread_index % kSimdWidth == 0 ? current_code->leader : current_code->follower)();
 }
 
 // Marks a thread as returned. Those that wait at a barrier would wait for ever.
-void finish_thread(Worker& w, unsigned thread_index) {
-  w.waits[thread_index] = msl_runtime::kDone;
+void finish_thread(Worker& w, unsigned place) {
+  w.waits[w.order[place]] = msl_runtime::kDone;
   ++w.finished;
   if (w.arrivals != w.target) w.fail(&w, Fault::barrier_after_return, w.barrier_site, 0);
 }
@@ -56,12 +58,12 @@ void fiber_main() {
     if (fiber == 0) {
       for (unsigned t = 0; t < w.threads && !w.suspended; ++t) {
         w.first = t;
-        run_thread(t);
+        run_thread(w, t);
         finish_thread(w, t);
       }
     } else {
       const unsigned t = w.first + fiber;
-      run_thread(t);
+      run_thread(w, t);
       finish_thread(w, t);
     }
     leave(w, fiber);
@@ -101,6 +103,7 @@ class Region {
     base_ = reinterpret_cast<unsigned char*>(base);
     open(base_, msl_runtime::kStackBytes);
     worker().fail = &fail;
+    if (checks_enabled()) worker().checks = new msl_runtime::Checks{};
     prepare_switch(worker());
   }
   Region(const Region&) = delete;
@@ -147,6 +150,7 @@ class Job {
     const Uint3 &n = launch.dispatch->threads_per_grid, &g = launch.dispatch->threads_per_threadgroup;
     groups_ = {n.x / g.x + (n.x % g.x != 0), n.y / g.y + (n.y % g.y != 0), n.z / g.z + (n.z % g.z != 0)};
     total_ = groups_.volume();
+    if (checks_enabled()) memory_.emplace(launch, total_);
     // Handed out singly when they are few, and else so that handing out costs nothing beside tiny threadgroups.
     chunk_ = std::clamp<uint64_t>(total_ / 1024, 1, 64);
   }
@@ -167,10 +171,11 @@ class Job {
       w.buffers[i] = d.buffers[i].base ? d.buffers[i].base + d.buffers[i].offset : nullptr;
       w.threadgroup_memory[i] = w.arena + launch_.arguments[i];
     }
+    if (w.checks) memory_->begin(*w.checks);
     for (const ThreadgroupVariable& v : launch_.variables) w.threadgroup_variables[v.id] = w.arena + v.offset;
     for (uint64_t begin; (begin = next_.fetch_add(chunk_)) < total_;) {
       for (uint64_t i = begin; i < std::min(begin + chunk_, total_); ++i) {
-        run(w, i);
+        run(w, order_.threadgroup(i, total_));
         if (w.fault == Fault::none) continue;
         stop(w);
         region.reset();
@@ -180,7 +185,7 @@ class Job {
   }
 
   void finish() const {
-    if (!fault_.empty()) throw std::runtime_error(fault_);
+    if (!fault_.empty()) throw Finding(fault_);
   }
 
  private:
@@ -196,6 +201,8 @@ class Job {
     w.threads_per_threadgroup = size;
     w.threads = size.x * size.y * size.z;
     lay_out(w, size);
+    order_.threads(index, w.threads, w.order);
+    if (w.checks) begin_threadgroup(*w.checks, index);
     w.first = w.finished = w.suspended = w.arrivals = w.target = 0;
     for (unsigned i = 0; i * kSimdWidth < w.threads; ++i) {
       w.simdgroups[i].generation = 1;
@@ -218,7 +225,10 @@ class Job {
     unsigned t = 0;
     for (unsigned z = 0; z < size.z; ++z) {
       for (unsigned y = 0; y < size.y; ++y) {
-        for (unsigned x = 0; x < size.x; ++x) w.position_in_threadgroup[t++] = {x, y, z};
+        for (unsigned x = 0; x < size.x; ++x) {
+          w.position_in_threadgroup[t++] = {static_cast<unsigned short>(x), static_cast<unsigned short>(y),
+                                            static_cast<unsigned short>(z)};
+        }
       }
     }
   }
@@ -251,6 +261,9 @@ class Job {
         fault_ += "the simdgroup matrix operation at " + line(w.fault_site) +
                   " needs 32 threads in its simdgroup, which has fewer";
         break;
+      case Fault::access:
+        fault_ += describe(w);
+        break;
       case Fault::memory: {
         char address[32];
         std::snprintf(address, sizeof(address), "%p", w.fault_address);
@@ -270,6 +283,8 @@ class Job {
   }
 
   const Launch& launch_;
+  const Order& order_ = Order::of_environment();
+  std::optional<DispatchMemory> memory_;
   Uint3 groups_;
   uint64_t total_, chunk_;
   std::atomic<uint64_t> next_{0};

@@ -19,16 +19,22 @@ struct ThreadgroupVariable {
   size_t offset;  // in the arena
 };
 
+struct BufferUse {
+  uint32_t index;
+  bool writable;
+};
+
 struct Launch {
   std::string name;
   Code code;
   std::vector<ThreadgroupVariable> variables;
+  std::vector<BufferUse> buffers;
   size_t arena_bytes = 0;                       // used by variables and by arguments
   std::array<size_t, kMaxBuffers> arguments{};  // offsets of threadgroup arguments in the arena
   const Dispatch* dispatch = nullptr;
 };
 
-// Throws std::runtime_error for the first fault.
+// Throws Finding for the first fault.
 void execute(const Launch& launch);
 
 }  // namespace mps_simulator::msl

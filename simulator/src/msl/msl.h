@@ -27,6 +27,11 @@ struct CompileError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A fault of a running kernel: what() names the kernel, the line, the threadgroup, the thread, the memory.
+struct Finding : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 struct CompileOptions {
   std::map<std::string, std::string> macros;
   bool fast_math = true;
@@ -86,8 +91,8 @@ class Pipeline {
   virtual uint32_t max_total_threads_per_threadgroup() const = 0;
   virtual size_t static_threadgroup_memory_length() const = 0;
   virtual const std::vector<Argument>& arguments() const = 0;
-  // Runs the whole grid on all cores and returns when it is done. Throws std::runtime_error for a fault that the
-  // executor can see (an unbound buffer that is used, a barrier that some threads never reach ...).
+  // Runs the whole grid on all cores and returns when it is done. Throws Finding for a fault of the kernel (memory
+  // that is not its, a race, a barrier that some threads never reach ...), std::runtime_error for one of the host.
   virtual void run(const Dispatch& dispatch) const = 0;
 };
 

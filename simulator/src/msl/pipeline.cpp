@@ -131,6 +131,7 @@ class PipelineImpl : public Pipeline {
       arguments_.push_back({p.name, threadgroup ? ArgumentKind::threadgroup_memory : ArgumentKind::buffer,
                             static_cast<uint32_t>(p.index), writable});
       used_.push_back(p.used);
+      if (!threadgroup) launch_.buffers.push_back({static_cast<uint32_t>(p.index), writable});
     }
   }
 

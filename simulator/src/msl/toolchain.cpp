@@ -17,6 +17,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "checks.h"
 #include "hash.h"
 
 extern char** environ;
@@ -176,6 +177,16 @@ std::vector<std::string> Toolchain::flags() const {
 #if defined(__x86_64__)
   f.insert(f.end(), {"-march=native", "-mno-red-zone"});
 #endif
+  // The calls that include/metal/_msl/checks.h answers. After the optimiser, so that only what runs is checked.
+  if (checks_enabled()) {
+    f.insert(f.end(), {"-DMSL_CHECKS", "-gline-tables-only", "-fsanitize=kernel-address,alignment",
+                       "-fno-sanitize-recover=alignment", "-fno-sanitize-link-runtime"});
+    for (const char* internal :
+         {"-asan-instrumentation-with-call-threshold=0", "-asan-stack=0", "-asan-globals=0", "-asan-opt-same-temp=0",
+          "-asan-kernel-mem-intrinsic-prefix=1", "-enable-tail-merge=0"}) {
+      f.insert(f.end(), {"-mllvm", internal});
+    }
+  }
   // -fsycl-is-device for its address spaces (keywords.h); it asks for a second target when it mangles __bf16.
   for (const char* internal : {"-fsycl-is-device", "-ffloat16-excess-precision=none",
                                "-fbfloat16-excess-precision=none", "-fno-pch-timestamp", "-aux-triple",
@@ -188,6 +199,19 @@ std::vector<std::string> Toolchain::flags() const {
     f.insert(f.end(), {"-Xclang", internal});
   }
   return f;
+}
+
+std::string Toolchain::line_of(const std::string& object, uint64_t offset) const {
+  const std::string symbolizer = fs::canonical(clang_).parent_path() / "llvm-symbolizer";
+  if (access(symbolizer.c_str(), X_OK) != 0) return "";
+  std::ostringstream address;
+  address << "0x" << std::hex << offset;
+  std::istringstream frames(run(symbolizer, {"--obj=" + object, "--functions=none", "--inlines", address.str()}).out);
+  for (std::string frame; std::getline(frames, frame);) {  // from the innermost function that was inlined outwards
+    const size_t at = frame.find("program_source:");
+    if (at != std::string::npos) return frame.substr(at, frame.rfind(':') - at);
+  }
+  return "";
 }
 
 std::string Toolchain::temporary() const {
@@ -216,10 +240,12 @@ Toolchain::Output Toolchain::run_on(std::vector<std::string> arguments, const st
   return output;
 }
 
-Toolchain::Output Toolchain::run(std::vector<std::string> arguments) const {
+Toolchain::Output Toolchain::run(std::vector<std::string> arguments) const { return run(clang_, std::move(arguments)); }
+
+Toolchain::Output Toolchain::run(const std::string& program, std::vector<std::string> arguments) const {
   const std::string base = temporary();
   const std::string out = base + ".out", err = base + ".err";
-  arguments.insert(arguments.begin(), clang_);
+  arguments.insert(arguments.begin(), program);
   std::vector<char*> argv;
   for (std::string& a : arguments) argv.push_back(a.data());
   argv.push_back(nullptr);
@@ -230,9 +256,9 @@ Toolchain::Output Toolchain::run(std::vector<std::string> arguments) const {
   posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   posix_spawn_file_actions_addopen(&actions, 2, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   pid_t pid;
-  const int spawned = posix_spawn(&pid, clang_.c_str(), &actions, nullptr, argv.data(), environ);
+  const int spawned = posix_spawn(&pid, program.c_str(), &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
-  if (spawned != 0) throw std::runtime_error("cannot start " + clang_ + ": " + std::strerror(spawned));
+  if (spawned != 0) throw std::runtime_error("cannot start " + program + ": " + std::strerror(spawned));
   int status = 0;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }

@@ -1,6 +1,7 @@
 // clang, the headers of a shader, and the cache on disk.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -25,6 +26,10 @@ class Toolchain {
   // To the shared object at `path`.
   Output compile(const std::string& text, const std::string& path) const;
 
+  // "program_source:LINE": the line of a shader that the machine code at `offset` of a shared object comes from; empty
+  // if it is not known.
+  std::string line_of(const std::string& object, uint64_t offset) const;
+
   const std::string& headers() const { return headers_; }
 
   // Everything that a result depends on beside the text: the compiler, the flags, the headers, the processor.
@@ -36,7 +41,8 @@ class Toolchain {
 
  private:
   Toolchain();
-  Output run(std::vector<std::string> arguments) const;
+  Output run(std::vector<std::string> arguments) const;  // of clang
+  Output run(const std::string& program, std::vector<std::string> arguments) const;
   Output run_on(std::vector<std::string> arguments, const std::string& text) const;
   std::vector<std::string> flags() const;
   std::string prelude() const;

@@ -1,11 +1,13 @@
 // mps_simulator._C: what Python needs of the simulator, and the parts of torch._C that a Linux wheel is built without.
 #include <ATen/mps/MPSAllocatorInterface.h>
 #include <ATen/mps/MPSDevice.h>
+#include <torch/csrc/Exceptions.h>
 #include <torch/csrc/Storage.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include "python/shader.h"
 #include "record.h"
+#include "torch/finding.h"
 #include "torch/hooks.h"
 #include "torch/storage.h"
 
@@ -45,6 +47,14 @@ py::tuple close_recording(uint64_t recording) {
   return py::make_tuple(dispatches, log.operators);
 }
 
+struct FindingError : torch::PyTorchError {
+  using PyTorchError::PyTorchError;
+  PyObject* python_type() override {
+    // Never released: the exception holds no reference of its own to its type.
+    return py::object(py::module_::import("mps_simulator").attr("Finding")).release().ptr();
+  }
+};
+
 }  // namespace
 }  // namespace mps_simulator
 
@@ -52,6 +62,7 @@ PYBIND11_MODULE(_C, m) {
   using namespace mps_simulator;
   using torch::wrap_pybind_function;
   register_hooks();
+  throw_finding = [](const std::string& what) { throw FindingError(what); };
   m.def("device_name", wrap_pybind_function(device_name));
   m.def("core_count", wrap_pybind_function(core_count));
   m.def("resize_storage", wrap_pybind_function(resize_python_storage));

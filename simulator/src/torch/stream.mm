@@ -17,9 +17,13 @@
 
 #include "foundation/validation.h"
 #include "torch/caught.h"
+#include "torch/finding.h"
 #include "torch/storage.h"
 
 namespace mps_simulator {
+
+void (*throw_finding)(const std::string& what) = nullptr;
+
 namespace {
 
 constexpr c10::StreamId kPoolSize = 32;  // as in torch 2.15
@@ -31,6 +35,7 @@ struct StreamState {
   bool uncommitted = false;                       // something may have been encoded since the last commit
   std::vector<id<MTLCommandBuffer>> committed{};  // retained, not yet seen to be complete
   std::string fault{};                            // of the first command buffer that failed
+  bool finding = false;                           // it is one of the checks of a kernel
 };
 
 struct StreamTable {
@@ -83,6 +88,7 @@ void settle(StreamState& state, bool wait) {
     if (status == MTLCommandBufferStatusError && state.fault.empty()) {
       NSString* description = [[buffer error] localizedDescription];
       state.fault = description ? [description UTF8String] : "a command buffer failed";
+      state.finding = [[buffer error] code] == MTLCommandBufferErrorPageFault;
     }
     [buffer release];
   }
@@ -92,6 +98,7 @@ void settle(StreamState& state, bool wait) {
 void raise_fault(StreamState& state) {
   std::string fault;
   std::swap(fault, state.fault);
+  if (!fault.empty() && state.finding && throw_finding) throw_finding(fault);
   TORCH_CHECK(fault.empty(), fault);
 }
 

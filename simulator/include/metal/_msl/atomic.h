@@ -1,6 +1,7 @@
 // metal_atomic.
 #pragma once
 
+#include "checks.h"
 #include "traits.h"
 
 namespace metal {
@@ -67,9 +68,10 @@ MSL_INLINE bool decode<bool>(uint bits) {
   return bits != 0;
 }
 
-template <class T, class P>
-MSL_INLINE auto address(P p) -> typename storage<T>::type* {
-  return (typename storage<T>::type*)p;
+template <class T, bool write = true, class P>
+MSL_INLINE auto address(P p) -> MSL_UNCHECKED typename storage<T>::type* {
+  msl_runtime::check_atomic(p, sizeof(typename storage<T>::type), write);
+  return (MSL_UNCHECKED typename storage<T>::type*)(ulong)p;
 }
 
 // Any read-modify-write; the old value.
@@ -99,7 +101,7 @@ MSL_INLINE T update(P p, F f) {
   }                                                                                                                \
   template <class T>                                                                                               \
   MSL_INLINE T atomic_load_explicit(const volatile space atomic<T>* object, memory_order) {                        \
-    return msl_atomics::decode<T>(__atomic_load_n(msl_atomics::address<T>(object), __ATOMIC_RELAXED));             \
+    return msl_atomics::decode<T>(__atomic_load_n(msl_atomics::address<T, false>(object), __ATOMIC_RELAXED));      \
   }                                                                                                                \
   template <class T>                                                                                               \
   MSL_INLINE T atomic_exchange_explicit(volatile space atomic<T>* object, remove_cv_t<T> desired, memory_order) {  \

@@ -51,7 +51,8 @@ struct Position<msl_types::vec<T, 3>> {
 };
 
 MSL_INLINE Uint3 input(const Worker& w, unsigned t, Input input) {
-  const Uint3 p = w.position_in_threadgroup[t], g = w.threadgroup_position, d = w.dispatch_threads_per_threadgroup;
+  const Place place = w.position_in_threadgroup[t];
+  const Uint3 p = {place.x, place.y, place.z}, g = w.threadgroup_position, d = w.dispatch_threads_per_threadgroup;
   switch (input) {
     case Input::thread_position_in_grid:
       return {g.x * d.x + p.x, g.y * d.y + p.y, g.z * d.z + p.z};
@@ -119,7 +120,7 @@ struct MakeIndices<0, I...> {
 template <class... A, unsigned... I>
 MSL_INLINE void call(void (*kernel)(A...), const Argument* arguments, Indices<I...>) {
   const Worker& w = worker();
-  const unsigned t = w.first + this_fiber();
+  const unsigned t = w.order[w.first + this_fiber()];
   kernel(Fetch<A>::get(w, t, arguments[I])...);
 }
 template <class... A>

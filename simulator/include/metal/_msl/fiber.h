@@ -5,7 +5,7 @@
 // waits for has come, so threads that branched differently only make the ring turn once more.
 #pragma once
 
-#include "worker.h"
+#include "shadow.h"
 
 namespace msl_runtime {
 
@@ -56,6 +56,30 @@ MSL_INLINE void switch_fiber(Worker& w, unsigned from, unsigned to) {
 #endif
 }
 
+#ifdef MSL_CHECKS
+// False: at a million barriers in one threadgroup, time stands still, and nobody looks for races.
+MSL_RUNTIME bool advance(Checks& c) {
+  if (c.clock + 1 < kClockLimit) {
+    ++c.clock;
+    return true;
+  }
+  return c.races = false;
+}
+// All threads have come to a barrier with these mem_flags: what they did before it comes before what follows.
+MSL_RUNTIME void order_memory(Worker& w, unsigned flags) {
+  Checks& c = *w.checks;
+  if (!advance(c)) return;
+  if (flags & kOrdersDevice) c.fence[kDeviceMemory] = c.clock;
+  if (flags & kOrdersThreadgroup) c.fence[kThreadgroupMemory] = c.clock;
+}
+MSL_RUNTIME void order_memory_of_simdgroup(Worker& w, unsigned simdgroup, unsigned flags) {
+  Checks& c = *w.checks;
+  if (flags == 0 || !advance(c)) return;
+  if (flags & kOrdersDevice) c.simd_fence[kDeviceMemory][simdgroup] = c.clock;
+  if (flags & kOrdersThreadgroup) c.simd_fence[kThreadgroupMemory][simdgroup] = c.clock;
+}
+#endif
+
 // The first thread at a barrier, or one at another barrier than the rest.
 inline __attribute__((noinline, cold)) void begin_barrier(Worker& w, unsigned site) {
   if (w.arrivals != w.target) w.fail(&w, Fault::different_barriers, site, w.barrier_site);
@@ -66,14 +90,17 @@ inline __attribute__((noinline, cold)) void begin_barrier(Worker& w, unsigned si
   w.barrier_site = site;
 }
 
-MSL_INLINE void threadgroup_barrier(unsigned site) {
+MSL_RUNTIME void threadgroup_barrier(unsigned site, [[maybe_unused]] unsigned flags) {
   Worker& w = worker();
-  const unsigned fiber = this_fiber(), thread_index = w.first + fiber;
+  const unsigned fiber = this_fiber(), place = w.first + fiber;
   if (__builtin_expect((w.arrivals == w.target) | (w.barrier_site != site), 0)) begin_barrier(w, site);
   const unsigned target = w.target;
   ++w.arrivals;
-  w.waits[thread_index] = w.parity;  // stays after the barrier, and then means nothing: the next has the other parity
-  const unsigned next = thread_index + 1 < w.threads ? fiber + 1 : 0;
+#ifdef MSL_CHECKS
+  if (w.arrivals == target) order_memory(w, flags);
+#endif
+  w.waits[w.order[place]] = w.parity;  // stays after the barrier, and then means nothing: the next has the other parity
+  const unsigned next = place + 1 < w.threads ? fiber + 1 : 0;
   do {
     switch_fiber(w, fiber, next);
   } while (static_cast<int>(w.arrivals - target) < 0);
@@ -81,7 +108,12 @@ MSL_INLINE void threadgroup_barrier(unsigned site) {
 
 // Ends the simdgroup operation at `site` if every lane of the simdgroup is in it or cannot come: it waits at a
 // threadgroup barrier that is not complete, or has returned. Those lanes are inactive, as on a GPU.
-inline __attribute__((noinline)) void try_complete(Worker& w, unsigned simdgroup, unsigned site, bool all) {
+#ifdef MSL_CHECKS
+MSL_RUNTIME
+#else
+inline __attribute__((noinline))
+#endif
+void try_complete(Worker& w, unsigned simdgroup, unsigned site, bool all, [[maybe_unused]] unsigned flags) {
   const unsigned begin = simdgroup * kSimdWidth;
   const unsigned lanes = w.threads - begin < kSimdWidth ? w.threads - begin : kSimdWidth;
   const unsigned incomplete_barrier = w.arrivals != w.target ? w.parity : kDone;
@@ -103,6 +135,9 @@ inline __attribute__((noinline)) void try_complete(Worker& w, unsigned simdgroup
   for (unsigned i = 0; i < lanes; ++i) {
     if (mask >> i & 1) w.waits[begin + i] = kRunnable;
   }
+#ifdef MSL_CHECKS
+  order_memory_of_simdgroup(w, simdgroup, flags);
+#endif
   Simdgroup& s = w.simdgroups[simdgroup];
   s.mask[s.generation & 1] = mask;
   ++s.generation;
@@ -119,11 +154,11 @@ struct Exchange {
   MSL_INLINE Exchange() : Exchange(worker(), this_fiber()) {}
   MSL_INLINE Exchange(Worker& w, unsigned fiber)
       : w(w),
-        s(w.simdgroups[(w.first + fiber) / kSimdWidth]),
+        s(w.simdgroups[w.order[w.first + fiber] / kSimdWidth]),
         generation(s.generation),
         set(generation & 1),
         fiber(fiber),
-        lane((w.first + fiber) % kSimdWidth) {}
+        lane(w.order[w.first + fiber] % kSimdWidth) {}
 
   template <class T>
   MSL_INLINE T& slot(unsigned i) const {
@@ -132,15 +167,15 @@ struct Exchange {
   }
 
   // The lanes that took part.
-  MSL_INLINE unsigned meet(unsigned site, bool all = false) const {
-    const unsigned thread_index = w.first + fiber, begin = thread_index - lane;
+  MSL_RUNTIME unsigned meet(unsigned site, bool all = false, unsigned flags = 0) const {
+    const unsigned place = w.first + fiber, begin = place / kSimdWidth * kSimdWidth, thread_index = w.order[place];
     const unsigned first_fiber = begin > w.first ? begin - w.first : 0;
-    const unsigned next = lane + 1 < kSimdWidth && thread_index + 1 < w.threads ? fiber + 1 : first_fiber;
+    const unsigned next = place + 1 < begin + kSimdWidth && place + 1 < w.threads ? fiber + 1 : first_fiber;
     w.suspended = 1;
     w.waits[thread_index] = site;
     do {
       switch_fiber(w, fiber, next);
-      if (w.waits[thread_index] == site) try_complete(w, begin / kSimdWidth, site, all);
+      if (w.waits[thread_index] == site) try_complete(w, thread_index / kSimdWidth, site, all, flags);
     } while (w.waits[thread_index] == site);
     return s.mask[set];
   }

@@ -6,6 +6,7 @@
 
 #include "aggregate.h"
 #include "atomic.h"
+#include "checks.h"
 #include "compute.h"
 #include "entry.h"
 #include "math.h"

@@ -6,6 +6,12 @@
 #pragma once
 
 #define MSL_INLINE inline __attribute__((always_inline))
+// For functions of the runtime that touch its own data: they are not to be checked, and therefore not inlined.
+#ifdef MSL_CHECKS
+#define MSL_RUNTIME inline __attribute__((noinline, no_sanitize("address", "alignment")))
+#else
+#define MSL_RUNTIME MSL_INLINE
+#endif
 
 namespace msl_runtime {
 
@@ -28,6 +34,7 @@ enum class Fault : unsigned {
   different_simd_sites,  // lanes of one simdgroup wait in two different simdgroup operations
   partial_simd_barrier,  // a simdgroup barrier that some lanes do not reach
   partial_simdgroup,     // a simdgroup matrix in a simdgroup of fewer than 32 threads
+  access,                // an access that a check refused: Checks::refused
   memory,                // an address that is nobody's
   stack,                 // more thread memory than there is
   division,              // an integer divided by 0, or the least one by -1
@@ -35,6 +42,10 @@ enum class Fault : unsigned {
 
 struct Uint3 {
   unsigned x, y, z;
+};
+
+struct Place {
+  unsigned short x, y, z;
 };
 
 // Values on their way between the lanes of a simdgroup. Two sets, used in turn: a lane that is ahead writes to one
@@ -47,8 +58,10 @@ struct Simdgroup {
   unsigned char slots[2][kSimdWidth][32];
 };
 
+struct Checks;
+
 struct Worker {
-  // The threadgroup in flight. Fiber f runs thread first + f; the threads before `first` have returned.
+  // The threadgroup in flight. Fiber f runs thread order[first + f]; those before order[first] have returned.
   unsigned threads;
   unsigned first;
   unsigned finished;
@@ -68,6 +81,8 @@ struct Worker {
   void* threadgroup_memory[kBuffers];
   void* threadgroup_variables[256];
 
+  Checks* checks;  // null: the kernel is compiled without
+
   void (*fail)(Worker*, Fault, unsigned site, unsigned other_site);  // does not return
   void (*switch_fiber)(Worker*, unsigned from, unsigned to);         // where there is no inline switch
 
@@ -78,8 +93,9 @@ struct Worker {
 
   void* stack_pointers[kMaxThreads + 1];  // of the fibers, and of the executor
   unsigned waits[kMaxThreads];
-  Uint3 positions_of;  // the threadgroup size that `position_in_threadgroup` is for
-  Uint3 position_in_threadgroup[kMaxThreads];
+  unsigned short order[kMaxThreads];  // of threads: simdgroup by simdgroup, an incomplete one at the end
+  Uint3 positions_of;                 // the threadgroup size that `position_in_threadgroup` is for
+  Place position_in_threadgroup[kMaxThreads];
   Simdgroup simdgroups[kSimdgroups];
   alignas(256) unsigned char arena[kArenaBytes];
 };

@@ -1,0 +1,283 @@
+#include "checks.h"
+
+#include <dlfcn.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+
+#include "toolchain.h"
+
+namespace mps_simulator::msl {
+namespace {
+
+using msl_runtime::Access;
+using msl_runtime::Bound;
+using msl_runtime::Checks;
+using msl_runtime::DeviceCell;
+using msl_runtime::Refused;
+using msl_runtime::Worker;
+
+// Writable memory past this size has no shadow, which is 8 times as large: its races are not seen there.
+constexpr uint64_t kShadowed = 32 << 20;
+
+// Shadow memory, kept for the next dispatch: fresh pages cost more than the checks. Cells of earlier dispatches are
+// known by the number of their threadgroup.
+class Shadows {
+ public:
+  static Shadows& instance() {
+    static Shadows* shadows = new Shadows;
+    return *shadows;
+  }
+
+  Shadow take(size_t cells) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto fits = std::find_if(free_.begin(), free_.end(), [&](const Shadow& s) { return s.cells >= cells; });
+    if (fits != free_.end()) {
+      const Shadow found = *fits;
+      free_.erase(fits);
+      return found;
+    }
+    void* p = mmap(nullptr, cells * sizeof(DeviceCell), PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) throw std::runtime_error("no memory for the checks of a dispatch");
+    return {static_cast<DeviceCell*>(p), cells};
+  }
+
+  void give_back(const Shadow& s) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    free_.push_back(s);
+    if (free_.size() <= kKept) return;
+    drop(free_.front());
+    free_.erase(free_.begin());
+  }
+
+  // A number for each of so many threadgroups, the first of which is returned: higher than all before.
+  uint64_t number(uint64_t threadgroups) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (next_ + threadgroups >= msl_runtime::kSeveralGroups) {
+      for (const Shadow& s : free_) drop(s);
+      free_.clear();
+      next_ = 1;
+    }
+    const uint64_t first = next_;
+    next_ += threadgroups;
+    return first;
+  }
+
+ private:
+  static constexpr size_t kKept = 8;
+
+  static void drop(const Shadow& s) { munmap(s.at, s.cells * sizeof(DeviceCell)); }
+
+  std::mutex mutex_;
+  std::vector<Shadow> free_;
+  uint64_t next_ = 1;
+};
+
+std::string triple(const msl_runtime::Uint3& v) {
+  return "(" + std::to_string(v.x) + ", " + std::to_string(v.y) + ", " + std::to_string(v.z) + ")";
+}
+
+std::string bytes(uint64_t n) { return std::to_string(n) + (n == 1 ? " byte" : " bytes"); }
+
+std::string actor_name(const Worker& w, unsigned actor) {
+  if (actor < msl_runtime::kMaxThreads) return thread_name(w, actor);
+  if (actor < msl_runtime::kSimdgroupActor + msl_runtime::kSimdgroups) {
+    return "simdgroup " + std::to_string(actor - msl_runtime::kSimdgroupActor);
+  }
+  return actor == msl_runtime::kAtomicActor ? "an atomic operation" : "several threads";
+}
+
+// The place in the shader that the return address `code` belongs to, or as near as is known.
+std::string place(uint64_t code) {
+  Dl_info info;
+  if (!dladdr(reinterpret_cast<void*>(code), &info)) return "an unknown line";
+  const uint64_t offset = code - 1 - reinterpret_cast<uint64_t>(info.dli_fbase);
+  const std::string line = Toolchain::instance().line_of(info.dli_fname, offset);
+  return line.empty() ? "its arguments" : line;
+}
+
+// The buffer that the access was most likely meant for: the nearest.
+std::string buffer_name(const Worker& w, const Refused& r) {
+  const Checks& c = *w.checks;
+  const Bound* nearest = nullptr;
+  uint64_t least = ~uint64_t{0};
+  for (unsigned i = 0; i < c.bounds; ++i) {
+    const Bound& b = c.bound[i];
+    const uint64_t distance = r.address < b.begin          ? b.begin - r.address
+                              : r.address + r.size > b.end ? r.address + r.size - b.end
+                              : r.write && !b.writable     ? 0
+                              : r.what == Access::outside  ? 1
+                                                           : 0;
+    if (distance < least) least = distance, nearest = &b;
+  }
+  if (!nearest || least > uint64_t{1} << 40) return "address " + std::to_string(r.address) + ", in no buffer";
+  return "offset " + std::to_string(static_cast<int64_t>(r.address - nearest->begin)) + " of the buffer at index " +
+         std::to_string(nearest->index) + ", which has " + bytes(nearest->end - nearest->begin) +
+         (nearest->writable ? "" : " and is declared const");
+}
+
+}  // namespace
+
+bool checks_enabled() {
+  static const bool enabled = [] {
+    const char* value = std::getenv("MPS_SIMULATOR_CHECKS");
+    return value && *value && std::strcmp(value, "0") != 0;
+  }();
+  return enabled;
+}
+
+const Order& Order::of_environment() {
+  static const Order order = [] {
+    Order o;
+    const char* value = std::getenv("MPS_SIMULATOR_ORDER");
+    const std::string text = value ? value : "forward";
+    if (text == "reverse") {
+      o.kind = reverse;
+    } else if (text.rfind("random:", 0) == 0 && text.size() > 7 &&
+               text.find_first_not_of("0123456789", 7) == std::string::npos) {
+      o.kind = random;
+      o.seed = std::strtoull(text.c_str() + 7, nullptr, 10);
+    } else if (text != "forward") {
+      throw std::runtime_error("MPS_SIMULATOR_ORDER must be forward, reverse or random:SEED, and is " + text);
+    }
+    return o;
+  }();
+  return order;
+}
+
+uint64_t Order::threadgroup(uint64_t i, uint64_t total) const {
+  if (kind == forward) return i;
+  if (kind == reverse) return total - 1 - i;
+  // A permutation that needs no memory: steps of a size that has no divisor in common with `total`.
+  std::mt19937_64 random(seed);
+  uint64_t step = random() % total | 1;
+  while (std::gcd(step, total) != 1) step += 2;
+  const unsigned __int128 at = static_cast<unsigned __int128>(step) * i + random() % total;
+  return static_cast<uint64_t>(at % total);
+}
+
+void Order::threads(uint64_t threadgroup, unsigned threads, unsigned short* order) const {
+  std::iota(order, order + threads, 0);
+  if (kind == forward) return;
+  const unsigned whole = threads / kSimdWidth;
+  unsigned simdgroups[msl_runtime::kSimdgroups];
+  std::iota(simdgroups, simdgroups + whole, 0u);
+  std::mt19937_64 random(seed * 1000003 + threadgroup);
+  if (kind == reverse) {
+    std::reverse(simdgroups, simdgroups + whole);
+  } else {
+    std::shuffle(simdgroups, simdgroups + whole, random);
+  }
+  for (unsigned begin = 0; begin < threads; begin += kSimdWidth) {
+    const unsigned lanes = std::min(threads - begin, kSimdWidth);
+    const unsigned simdgroup = begin / kSimdWidth < whole ? simdgroups[begin / kSimdWidth] : whole;
+    std::iota(order + begin, order + begin + lanes, static_cast<unsigned short>(simdgroup * kSimdWidth));
+    if (kind == reverse) {
+      std::reverse(order + begin, order + begin + lanes);
+    } else {
+      std::shuffle(order + begin, order + begin + lanes, random);
+    }
+  }
+}
+
+DispatchMemory::DispatchMemory(const Launch& launch, uint64_t threadgroups) : arena_bytes_(launch.arena_bytes) {
+  for (const BufferUse& use : launch.buffers) {
+    const BufferBinding& b = launch.dispatch->buffers[use.index];
+    if (!b.base) continue;
+    const uint64_t base = reinterpret_cast<uint64_t>(b.base);
+    bounds_.push_back({base + b.offset, base + b.length, use.index, use.writable, 0, 0, nullptr, nullptr});
+  }
+  // Buffers that overlap share their shadow.
+  std::vector<Bound*> by_begin;
+  for (Bound& b : bounds_) by_begin.push_back(&b);
+  std::sort(by_begin.begin(), by_begin.end(), [](const Bound* a, const Bound* b) { return a->begin < b->begin; });
+  for (size_t i = 0, j; i < by_begin.size(); i = j) {
+    uint64_t end = by_begin[i]->end;
+    bool writable = by_begin[i]->writable;
+    for (j = i + 1; j < by_begin.size() && by_begin[j]->begin < end; ++j) {
+      end = std::max<uint64_t>(end, by_begin[j]->end);
+      writable |= by_begin[j]->writable;
+    }
+    if (!writable) continue;
+    const uint64_t begin = by_begin[i]->begin / msl_runtime::kBytesPerCell * msl_runtime::kBytesPerCell,
+                   shadowed = std::min(end - begin, kShadowed);
+    const size_t cells = shadowed / msl_runtime::kBytesPerCell + 1;
+    for (int k = 0; k < 2; ++k) shadows_.push_back(Shadows::instance().take(cells));
+    for (size_t k = i; k < j; ++k) {
+      Bound& b = *by_begin[k];
+      b.shadow_begin = begin;
+      b.shadow_end = begin + shadowed;
+      b.writes = (shadows_.end() - 2)->at;
+      b.reads = (shadows_.end() - 1)->at;
+    }
+  }
+  first_group_ = Shadows::instance().number(threadgroups);
+}
+
+DispatchMemory::~DispatchMemory() {
+  for (const Shadow& s : shadows_) Shadows::instance().give_back(s);
+}
+
+void DispatchMemory::begin(Checks& c) const {
+  std::copy(bounds_.begin(), bounds_.end(), c.bound);
+  c.bounds = static_cast<unsigned>(bounds_.size());
+  c.last = 0;
+  c.arena_bytes = arena_bytes_;
+  c.first_group = first_group_;
+}
+
+void begin_threadgroup(Checks& c, uint64_t index) {
+  if (c.clock > msl_runtime::kClockLimit / 2 || c.clock == 0) {
+    std::memset(c.writes, 0, sizeof(c.writes));
+    std::memset(c.reads, 0, sizeof(c.reads));
+    c.clock = 0;
+  }
+  c.begin = ++c.clock;
+  for (unsigned memory : {0, 1}) {
+    c.fence[memory] = c.clock;
+    std::fill_n(c.simd_fence[memory], msl_runtime::kSimdgroups, c.clock);
+  }
+  c.races = true;
+  c.group = c.first_group + index;
+}
+
+std::string thread_name(const Worker& w, unsigned index) {
+  const msl_runtime::Place& p = w.position_in_threadgroup[index];
+  return "thread " + triple({p.x, p.y, p.z});
+}
+
+std::string describe(const Worker& w) {
+  const Refused& r = w.checks->refused;
+  const std::string at = r.line ? "program_source:" + std::to_string(r.line) : place(r.code);
+  const std::string who = actor_name(w, r.actor) + ", " + at + ": ";
+  const std::string does = (r.write ? "a write of " : "a read of ") + bytes(r.size) + " at ";
+  const std::string where = r.local
+                                ? "offset " + std::to_string(r.address - reinterpret_cast<uint64_t>(w.arena)) +
+                                      " of the threadgroup memory, of which there are " + bytes(w.checks->arena_bytes)
+                                : buffer_name(w, r);
+  switch (r.what) {
+    case Access::outside:
+      return who + does + where;
+    case Access::misaligned:
+      return who + "an access at " + where + ", where " + bytes(r.alignment) + " of alignment are needed";
+    case Access::unwritten:
+      return who + does + where + ": nobody has written there";
+    case Access::race: {
+      const std::string other = r.other_group == 0 ? actor_name(w, r.other)
+                                : r.other_group == msl_runtime::kSeveralGroups
+                                    ? "several threadgroups"
+                                    : "threadgroup number " + std::to_string(r.other_group - w.checks->first_group);
+      return who + does + where + ": a race with " + other + ", which no barrier orders";
+    }
+  }
+  return who;
+}
+
+}  // namespace mps_simulator::msl

@@ -1,0 +1,60 @@
+// The checks of a running kernel: what is checked, and what a finding says. docs/simulator.md tells what each sees.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../../include/metal/_msl/shadow.h"
+#include "executor.h"
+
+namespace mps_simulator::msl {
+
+// The order in which threadgroups, and the threads of each, come to run: MPS_SIMULATOR_ORDER.
+struct Order {
+  enum Kind { forward, reverse, random } kind = forward;
+  uint64_t seed = 0;
+  static const Order& of_environment();
+
+  // The threadgroup to run as number `i` of `total`.
+  uint64_t threadgroup(uint64_t i, uint64_t total) const;
+  // The order of `threads` threads: simdgroups as wholes, as simdgroup operations need, and an incomplete one last.
+  void threads(uint64_t threadgroup, unsigned threads, unsigned short* order) const;
+};
+
+// MPS_SIMULATOR_CHECKS is set, and not to "0": kernels are compiled with their checks.
+bool checks_enabled();
+
+struct Shadow {
+  msl_runtime::DeviceCell* at;
+  size_t cells;
+};
+
+// The memory of a dispatch, for all workers.
+class DispatchMemory {
+ public:
+  DispatchMemory(const Launch& launch, uint64_t threadgroups);
+  ~DispatchMemory();
+  DispatchMemory(const DispatchMemory&) = delete;
+
+  // Makes `checks` those of a worker that begins with this dispatch.
+  void begin(msl_runtime::Checks& checks) const;
+
+ private:
+  std::vector<msl_runtime::Bound> bounds_;
+  std::vector<Shadow> shadows_;
+  uint64_t first_group_;
+  size_t arena_bytes_;
+};
+
+// Before each threadgroup.
+void begin_threadgroup(msl_runtime::Checks& checks, uint64_t index);
+
+// What the check refused, in words: where, what, which memory.
+std::string describe(const msl_runtime::Worker& worker);
+
+// "thread (1, 0, 0)".
+std::string thread_name(const msl_runtime::Worker& worker, unsigned index);
+
+}  // namespace mps_simulator::msl
