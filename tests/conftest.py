@@ -56,6 +56,7 @@ NEEDS_SIMULATOR = {
     "test_residual_encoder_and_an_ensemble_of_folds",
     "test_traced_model_runs_our_kernel",
     "test_vmap_runs_our_kernel",
+    "test_way",
     "test_without_autoload_the_import_does_it",
 }
 

@@ -9,10 +9,13 @@ import threading
 import pytest
 import torch
 
-SPIN = """
+HEAD = """
 #include <metal_stdlib>
 using namespace metal;
-
+"""
+SPIN = (
+    HEAD
+    + """
 // Takes a while, then adds one: what comes too early sees the old value.
 kernel void slow_add(device float* x, constant long& rounds, uint i [[thread_position_in_grid]]) {
   float sum = 0;
@@ -20,6 +23,7 @@ kernel void slow_add(device float* x, constant long& rounds, uint i [[thread_pos
   x[i] += 1 + 0 * sum;
 }
 """
+)
 ROUNDS = 200_000
 
 
@@ -188,3 +192,22 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), x.tolist())
 """)
     assert result.stdout == f"0 {[2.0] * 8}\n", result.stdout + result.stderr
+
+
+def test_kernels_take_turns_on_the_streams():
+    """Each stream's work is run by a thread of its own, on fibers that have run other kernels for other threads."""
+    sources = [f"x[i] = {n}; threadgroup_barrier(mem_flags::mem_none); x[i] += 1;" for n in range(6)]
+    kernels = [
+        torch.mps.compile_shader(
+            f"{HEAD}kernel void f(device int* x, uint i [[thread_position_in_grid]]) {{ {body} }}"
+        ).f
+        for body in sources
+    ]
+    for turn in range(4):
+        x = torch.zeros(len(kernels), 64, dtype=torch.int32, device="mps")
+        torch.mps.synchronize()
+        for n, kernel in enumerate(kernels):
+            with torch.Stream(device="mps") as stream:
+                kernel(x[(n + turn) % len(kernels)])
+            stream.synchronize()
+        assert [row.unique().tolist() for row in x] == [[(n - turn) % 6 + 1] for n in range(6)]

@@ -26,11 +26,9 @@ using msl_runtime::Worker;
 
 constexpr unsigned kMain = msl_runtime::kMaxThreads;  // the executor's place among the stack pointers
 
-thread_local const Code* current_code = nullptr;
-
 void run_thread(Worker& w, unsigned place) {
   const unsigned thread_index = w.order[place];
-  (thread_index % kSimdWidth == 0 ? current_code->leader : current_code->follower)();
+  (thread_index % kSimdWidth == 0 ? w.leader : w.follower)();
 }
 
 // Marks a thread as returned. Those that wait at a barrier would wait for ever.
@@ -163,7 +161,8 @@ class Job {
     const Dispatch& d = *launch_.dispatch;
     region.need(static_cast<unsigned>(d.threads_per_threadgroup.volume()));
     const GuardedKernels guard(w);
-    current_code = &launch_.code;
+    w.leader = launch_.code.leader;
+    w.follower = launch_.code.follower;
     w.threads_per_grid = plain(d.threads_per_grid);
     w.threadgroups_per_grid = plain(groups_);
     w.dispatch_threads_per_threadgroup = plain(d.threads_per_threadgroup);

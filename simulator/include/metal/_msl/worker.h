@@ -83,6 +83,10 @@ struct Worker {
 
   Checks* checks;  // null: the kernel is compiled without
 
+  // The kernel: for the first thread of a simdgroup, and for the others. Here and in no thread_local, because a fiber
+  // goes on with whichever CPU thread runs the next dispatch.
+  void (*leader)();
+  void (*follower)();
   void (*fail)(Worker*, Fault, unsigned site, unsigned other_site);  // does not return
   void (*switch_fiber)(Worker*, unsigned from, unsigned to);         // where there is no inline switch
 
