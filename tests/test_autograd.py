@@ -177,26 +177,6 @@ def test_per_sample_gradients(case):
     compare(function, make_tensors(case, torch.float32))
 
 
-def test_no_grad_and_inference_mode(dtype):
-    tensors = map_tensors(lambda t: t.to("mps"), make_tensors(CASE, dtype))
-    arguments = [tensors[name] for name in ("input", "weight", "bias")]
-    expected = conv(CASE, *arguments)
-    for mode in (torch.no_grad, torch.inference_mode):
-        with mode():
-            assert torch.equal(conv(CASE, *arguments).cpu(), expected.cpu())
-
-
-def test_checkpoint(dtype):
-    from torch.utils.checkpoint import checkpoint
-
-    def function(t):
-        leaves = [t[name].requires_grad_() for name in ("input", "weight", "bias")]
-        checkpoint(lambda *p: conv(CASE, *p), *leaves, use_reentrant=False).backward(t["grad_output"])
-        return {str(i): leaf.grad for i, leaf in enumerate(leaves)}
-
-    compare(function, make_tensors(CASE, dtype))
-
-
 def test_threads():
     """Several threads at once, each with its own tensors: as where one thread predicts while another copies."""
     expected, failures = {}, []

@@ -1,7 +1,5 @@
 """Graphs: traced, scripted, compiled, exported. They hold PyTorch's operators alone and need no package of ours."""
 
-import io
-
 import pytest
 import torch
 from torch import nn
@@ -36,21 +34,6 @@ def test_traced_model_runs_our_kernel(dtype, record):
         actual = traced(x.to("mps"))
     assert len(recording.ours) == 2 and not recording.native_convolutions
     assert_accurate(actual, exact, baseline)
-
-
-def test_model_traced_on_the_cpu_and_moved(dtype):
-    x = torch.randn(CASE.input).to(dtype)
-    exact, baseline = expectations(dtype, x)
-    file = io.BytesIO()
-    torch.jit.save(torch.jit.trace(make_model(dtype), x), file)
-    file.seek(0)
-    assert_accurate(torch.jit.load(file, map_location="mps")(x.to("mps")), exact, baseline)
-
-
-def test_scripted_model(dtype):
-    x = torch.randn(CASE.input).to(dtype)
-    exact, baseline = expectations(dtype, x)
-    assert_accurate(torch.jit.script(make_model(dtype).to("mps"))(x.to("mps")), exact, baseline)
 
 
 def compiled_step(case: Case, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,3 +50,8 @@ def test_way(way: Way, dtype, record):
 
 def test_names_are_distinct():
     assert len({str(way) for way in WAYS}) == len(WAYS)
+
+
+def test_the_document_lists_them():
+    tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "calling.py"))
+    assert tool["DOCUMENT"].read_text() == tool["document"](), "run `python tools/calling.py`"

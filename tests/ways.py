@@ -462,7 +462,7 @@ WAYS = [
     Way(DERIVATIVES, "forward-mode AD", forward_mode, same_as_plain=False),
     Way(DERIVATIVES, "double backward, create_graph", double_backward, same_as_plain=False, ordinary=True),
     Way(PROGRAMS, "threads", both(in_threads)),
-    Way(PROGRAMS, "two streams", forward(on_two_streams), since="2.13"),
+    Way(PROGRAMS, "two streams", forward(on_two_streams), since="2.15"),
     Way(PROGRAMS, "gradient checkpointing, reentrant", checkpointed(True)),
     Way(PROGRAMS, "gradient checkpointing, not reentrant", checkpointed(False)),
     Way(PROGRAMS, "hooks", both(with_hooks)),
@@ -470,11 +470,5 @@ WAYS = [
     Way(PROGRAMS, "pickle", copied(lambda layer: pickle.loads(pickle.dumps(layer)))),
     Way(PROGRAMS, "torch.save and load of a state_dict", copied(through_state_dict)),
     Way(PROGRAMS, "weight_norm", parametrized(nn.utils.parametrizations.weight_norm), same_as_plain=False),
-    Way(
-        PROGRAMS,
-        "spectral_norm",
-        parametrized(nn.utils.parametrizations.spectral_norm),
-        dtypes=FLOAT,
-        same_as_plain=False,
-    ),
+    Way(PROGRAMS, "spectral_norm", parametrized(nn.utils.parametrizations.spectral_norm), same_as_plain=False),
 ]
