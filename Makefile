@@ -3,7 +3,7 @@
 python := .venv/bin/python
 ruff := $(python) -m ruff
 clang-format := .venv/bin/clang-format
-native-sources = $(shell find csrc metal simulator tests -not -path '*/build/*' | grep -E '\.(h|c|cpp|m|mm|metal)$$')
+native-sources = $(shell find benchmarks csrc metal simulator tests -not -path '*/build/*' | grep -E '\.(h|c|cpp|m|mm|metal)$$')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-nnunet demo-tutorial test check-mac mutants lint format clean

@@ -147,17 +147,28 @@ const at::Tensor* tensor_of(Operand operand, const Tensors& tensors, const at::T
   return nullptr;
 }
 
+// Compiled, and able to run the step.
+id<MTLComputePipelineState> pipeline_of(id<MTLDevice> device, const Step& step, bool has_bias) {
+  id<MTLComputePipelineState> pipeline = pipelines().get(device, step.kernel, has_bias);
+  const auto& threads = step.threads_per_threadgroup;
+  const NSUInteger most = [pipeline maxTotalThreadsPerThreadgroup];
+  TORCH_CHECK(threads[0] * threads[1] * threads[2] <= most, "mps_conv_transpose3d: this GPU runs ", step.kernel.name(),
+              " with no more than ", most, " threads in a threadgroup");
+  return pipeline;
+}
+
 // Runs `encode` on the stream's queue, where alone an encoder may be used. No exception may cross dispatch_sync, which
 // is C: it is carried out.
 template <typename Encode>
 void on_queue(at::mps::MPSStream* stream, const Encode& encode) {
-  __block std::exception_ptr failure;
+  std::exception_ptr failure;
+  std::exception_ptr* caught = &failure;
   dispatch_sync(stream->queue(), ^{
     @autoreleasepool {
       try {
-        encode(stream->commandEncoder());
+        encode();
       } catch (...) {
-        failure = std::current_exception();
+        *caught = std::current_exception();
       }
     }
   });
@@ -169,40 +180,48 @@ void on_queue(at::mps::MPSStream* stream, const Encode& encode) {
 }  // namespace
 
 void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors& tensors) {
+  if (plan.step_count == 0) {
+    return;
+  }
   at::mps::MPSStream* stream = at::mps::getCurrentMPSStream();
   const at::Tensor partial_sums =
       plan.partial_sums > 0 ? at::empty({plan.partial_sums}, tensors.input->options().dtype(at::kFloat)) : at::Tensor();
+  std::array<id<MTLComputePipelineState>, std::tuple_size_v<decltype(plan.steps)>> pipelines{};
   for (uint32_t i = 0; i < plan.step_count; ++i) {
-    const Step& step = plan.steps[i];
-    id<MTLComputePipelineState> pipeline = pipelines().get(stream->device(), step.kernel, tensors.bias != nullptr);
-    const auto& threads = step.threads_per_threadgroup;
-    TORCH_CHECK(threads[0] * threads[1] * threads[2] <= [pipeline maxTotalThreadsPerThreadgroup],
-                "mps_conv_transpose3d: this GPU runs ", step.kernel.name(), " with no more than ",
-                [pipeline maxTotalThreadsPerThreadgroup], " threads in a threadgroup");
-    for (uint32_t first = 0; first < step.threads[2]; first += step.slice) {
-      on_queue(stream, [&](id<MTLComputeCommandEncoder> encoder) {
-        if (i > 0) {
-          [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
-        }
-        [encoder setComputePipelineState:pipeline];
-        for (const auto& [index, operand] : operands(step.kernel)) {
-          if (const at::Tensor* tensor = tensor_of(operand, tensors, partial_sums)) {
-            bind(encoder, index, *tensor);
-          }
-        }
-        [encoder setBytes:&params length:sizeof(params) atIndex:kParamsBuffer];
-        [encoder setBytes:&first length:sizeof(first) atIndex:kFirstBuffer];
-        [encoder setBytes:&plan.split_k length:sizeof(plan.split_k) atIndex:kSplitBuffer];
-        const uint32_t depth = std::min(step.slice, step.threads[2] - first);
-        [encoder dispatchThreads:MTLSizeMake(step.threads[0], step.threads[1], depth)
-            threadsPerThreadgroup:metal_size(step.threads_per_threadgroup)];
-        if (step.slice < step.threads[2]) {
-          // Each slice in a command buffer of its own: macOS kills one that runs for seconds.
-          stream->synchronize(at::mps::SyncType::COMMIT);
-        }
-      });
-    }
+    pipelines[i] = pipeline_of(stream->device(), plan.steps[i], tensors.bias != nullptr);
   }
+  const auto encode_dispatch = [&](uint32_t i, uint32_t first) {
+    const Step& step = plan.steps[i];
+    id<MTLComputeCommandEncoder> encoder = stream->commandEncoder();
+    if (i > 0) {
+      [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
+    }
+    [encoder setComputePipelineState:pipelines[i]];
+    for (const auto& [index, operand] : operands(step.kernel)) {
+      if (const at::Tensor* tensor = tensor_of(operand, tensors, partial_sums)) {
+        bind(encoder, index, *tensor);
+      }
+    }
+    [encoder setBytes:&params length:sizeof(params) atIndex:kParamsBuffer];
+    [encoder setBytes:&first length:sizeof(first) atIndex:kFirstBuffer];
+    if (partial_sums.defined()) {
+      [encoder setBytes:&plan.split_k length:sizeof(plan.split_k) atIndex:kSplitBuffer];
+    }
+    const uint32_t depth = std::min(step.slice, step.threads[2] - first);
+    [encoder dispatchThreads:MTLSizeMake(step.threads[0], step.threads[1], depth)
+        threadsPerThreadgroup:metal_size(step.threads_per_threadgroup)];
+    if (step.slice < step.threads[2]) {
+      // Each slice in a command buffer of its own: macOS kills one that runs for seconds.
+      stream->synchronize(at::mps::SyncType::COMMIT);
+    }
+  };
+  on_queue(stream, [&] {
+    for (uint32_t i = 0; i < plan.step_count; ++i) {
+      for (uint32_t first = 0; first < plan.steps[i].threads[2]; first += plan.steps[i].slice) {
+        encode_dispatch(i, first);
+      }
+    }
+  });
 }
 
 }  // namespace mps_conv_transpose3d

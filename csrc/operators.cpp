@@ -8,7 +8,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
-#include <cstdlib>
+#include <atomic>
 
 #include "arguments.h"
 #include "kernels.h"
@@ -40,18 +40,20 @@ at::MemoryFormat result_format(const at::Tensor& input, const at::Tensor& weight
   return at::native::_determine_backend_memory_format(input, weight, backend);
 }
 
-// MPS_CONV_TRANSPOSE3D_METHOD=direct, gemm_64x64 ...: lets a test reach every kernel with small tensors.
-std::optional<Method> forced_method() {
-  const char* name = std::getenv("MPS_CONV_TRANSPOSE3D_METHOD");
-  return name == nullptr ? std::nullopt : method_named(name);
-}
+std::atomic<std::optional<Method>> forced_method{std::nullopt};
 
-std::vector<int64_t> output_sizes(const Geometry& g) {
+std::array<int64_t, 5> output_sizes(const Geometry& g) {
   const auto output = g.output();
   return {g.batch, g.out_channels, output[0], output[1], output[2]};
 }
 
 }  // namespace
+
+void force_method(std::optional<std::string> name) {
+  const auto method = name ? method_named(*name) : std::nullopt;
+  TORCH_CHECK(method || !name, "mps_conv_transpose3d: no method is named ", *name);
+  forced_method = method;
+}
 
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
@@ -65,7 +67,7 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
     if (const auto params = make_params(*geometry, strides_of(x), strides_of(output))) {
       const at::Tensor w = weight.contiguous();
       const at::Tensor b = bias.has_value() && bias->defined() ? bias->contiguous() : at::Tensor();
-      encode(make_plan(Pass::forward, data_type(input), *params, forced_method()), *params,
+      encode(make_plan(Pass::forward, data_type(input), *params, forced_method), *params,
              {&x, &w, &output, b.defined() ? &b : nullptr});
       return output;
     }
@@ -81,14 +83,18 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
   const Arguments arguments{stride, padding, dilation, output_padding, transposed, groups};
   if (const auto geometry = conv_transpose3d_geometry(input, weight, std::nullopt, arguments)) {
     check_grad_output(grad_output, input, *geometry);
-    const at::Tensor gy = readable(grad_output);
-    const at::Tensor x = readable(input);
     const auto format = result_format(input, weight, arguments);
+    const at::Tensor gy = readable(grad_output);
     const at::Tensor grad_input = output_mask[0] ? at::empty(input.sizes(), input.options(), format) : at::Tensor();
-    const auto params = make_params(*geometry, strides_of(x), strides_of(gy));
-    const auto grad_input_params =
-        output_mask[0] ? make_params(*geometry, strides_of(grad_input), strides_of(gy)) : params;
-    if (params && grad_input_params) {
+    const at::Tensor x = output_mask[1] ? readable(input) : at::Tensor();
+    // The gradient of the bias has no use for strides of the input.
+    const auto params_with = [&](const at::Tensor& tensor) {
+      const Strides5 strides =
+          tensor.defined() ? strides_of(tensor) : contiguous_strides(geometry->in_channels, geometry->input);
+      return make_params(*geometry, strides, strides_of(gy));
+    };
+    const auto grad_input_params = params_with(grad_input), params = params_with(x);
+    if (grad_input_params && params) {
       const DataType dtype = data_type(input);
       // Sums over no samples are zero.
       const auto make_gradient = [&](at::IntArrayRef sizes) {
@@ -97,13 +103,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
       at::Tensor grad_weight, grad_bias;
       if (output_mask[0]) {
         const at::Tensor w = weight.contiguous();
-        encode(make_plan(Pass::input_grad, dtype, *grad_input_params, forced_method()), *grad_input_params,
+        encode(make_plan(Pass::input_grad, dtype, *grad_input_params, forced_method), *grad_input_params,
                {&grad_input, &w, &gy, nullptr});
       }
       if (output_mask[1]) {
         grad_weight = make_gradient(weight.sizes());
-        encode(make_plan(Pass::weight_grad, dtype, *params, forced_method()), *params,
-               {&x, &grad_weight, &gy, nullptr});
+        encode(make_plan(Pass::weight_grad, dtype, *params, forced_method), *params, {&x, &grad_weight, &gy, nullptr});
         grad_weight = grad_weight.contiguous(format);
       }
       if (output_mask[2]) {

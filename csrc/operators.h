@@ -6,6 +6,7 @@
 
 #include <array>
 #include <optional>
+#include <string>
 #include <tuple>
 
 namespace mps_conv_transpose3d {
@@ -32,5 +33,9 @@ at::Tensor conv_transpose3d_autocast(const at::Tensor& input, const at::Tensor& 
                                      const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                                      at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
                                      at::IntArrayRef dilation);
+
+// Has every call use this method wherever it can compute the problem, until it is called with none: for tests, which so
+// reach every kernel with small tensors. Throws c10::Error if there is no such method.
+void force_method(std::optional<std::string> name);
 
 }  // namespace mps_conv_transpose3d

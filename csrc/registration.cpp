@@ -1,4 +1,4 @@
-// Switches the operators on and off: torch.ops.mps_conv_transpose3d.{enable, disable, is_enabled}.
+// Switches the operators on and off: torch.ops.mps_conv_transpose3d.{enable, disable, is_enabled, force_method}.
 
 #include <c10/util/Exception.h>
 #include <torch/library.h>
@@ -62,6 +62,7 @@ TORCH_LIBRARY(mps_conv_transpose3d, m) {
   m.def("enable() -> ()", &enable);
   m.def("disable() -> ()", &disable);
   m.def("is_enabled() -> bool", &is_enabled);
+  m.def("force_method(str? name) -> ()", &force_method);
 }
 
 }  // namespace

@@ -52,6 +52,7 @@ NEEDS_SIMULATOR = {
     "test_no_metal_means_inert",
     "test_no_mps_device_means_inert_and_silent",
     "test_old_torch_is_native_when_disabled",
+    "test_only_the_first_call_allocates",
     "test_plan_train_and_predict_with_what_torch_2_7_had",
     "test_residual_encoder_and_an_ensemble_of_folds",
     "test_traced_model_runs_our_kernel",

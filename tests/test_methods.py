@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from conftest import Recording
@@ -15,9 +17,10 @@ methods = pytest.mark.parametrize("method", METHODS)
 
 
 @pytest.fixture
-def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("MPS_CONV_TRANSPOSE3D_METHOD", request.param)
-    return request.param
+def method(request: pytest.FixtureRequest) -> Iterator[str]:
+    torch.ops.mps_conv_transpose3d.force_method(request.param)
+    yield request.param
+    torch.ops.mps_conv_transpose3d.force_method(None)
 
 
 def to_mps(tensor: torch.Tensor) -> torch.Tensor:
@@ -48,6 +51,11 @@ def test_forced_method_is_what_runs(method: str, record: type[Recording]) -> Non
     for name in ("forward", "input_grad", "weight_grad"):
         assert f"conv_transpose3d_{name}_{suffix}float" in recording.kernels
     assert any("gemm" in name for name in recording.kernels) == (method != "direct")
+
+
+def test_no_such_method() -> None:
+    with pytest.raises(RuntimeError, match="no method is named fastest"):
+        torch.ops.mps_conv_transpose3d.force_method("fastest")
 
 
 @tile_edges
