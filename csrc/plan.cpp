@@ -15,9 +15,11 @@ constexpr int64_t kMaxDirectWork = int64_t{1} << 29;
 constexpr int64_t kMaxGemmWork = int64_t{1} << 36;
 
 constexpr uint32_t kThreads = 32 * kMaxSimdgroups;  // of a direct kernel's threadgroup
-constexpr uint32_t kGemmThreads = 128;
 
 constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
 
 int64_t product(const std::array<int64_t, 3>& a) { return a[0] * a[1] * a[2]; }
 
@@ -34,8 +36,22 @@ uint32_t power_of_two_at_least(int64_t n, uint32_t limit) {
 Axis make_axis(const Geometry& g, size_t i) {
   const int64_t common = std::gcd(g.stride[i], g.dilation[i]);
   const auto narrow = [](int64_t value) { return static_cast<int>(value); };
-  return {narrow(g.input[i]),   narrow(g.output()[i]), narrow(g.kernel[i]),          narrow(g.stride[i]),
-          narrow(g.padding[i]), narrow(g.dilation[i]), narrow(g.stride[i] / common), narrow(g.dilation[i] / common)};
+  // Tap k carries input q + shift to outputs q * stride + phase, where 0 <= phase < stride.
+  const auto shift = [&](int64_t k) {
+    return floor_div(g.padding[i] - k * g.dilation[i] + g.stride[i] - 1, g.stride[i]);
+  };
+  const int64_t output = g.output()[i], first_shift = shift(g.kernel[i] - 1);
+  return {narrow(g.input[i]),
+          narrow(output),
+          narrow(g.kernel[i]),
+          narrow(g.stride[i]),
+          narrow(g.padding[i]),
+          narrow(g.dilation[i]),
+          narrow(g.stride[i] / common),
+          narrow(g.dilation[i] / common),
+          narrow(ceil_div(output, g.stride[i])),
+          narrow(first_shift),
+          narrow(shift(0) - first_shift + 1)};
 }
 
 Strides make_strides(const Strides5& s) {
@@ -66,7 +82,6 @@ struct Grid {
 
 int64_t taps_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.taps} * p.height.taps * p.width.taps; }
 int64_t positions_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.input} * p.height.input * p.width.input; }
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 Grid direct_grid(Pass pass, const ConvTranspose3dParams& p) {
   const Axis &d = p.depth, &h = p.height, &w = p.width;
@@ -98,11 +113,35 @@ Grid direct_grid(Pass pass, const ConvTranspose3dParams& p) {
           int64_t{p.batch} * d.output * h.output * w.output};
 }
 
+// M rows and N columns; a tile without a running total is exact enough for sums of at most `max_depth` products.
+//
+// `speed`: a core moves 64 bytes of on-core data a cycle and multiplies, at 80 % of its peak, 102 times: 0.625 bytes a
+// product. In float32 a product costs 4 bytes times: 1/8 of (1/N' + 1/M') for fragments of a simdgroup's M' x N', and
+// twice (1/M + 1/N) for what is staged. 64x128 needs 0.38 bytes, 32x128 0.63, 64x64 0.50, 48x64 0.58, 32x64 0.75 and
+// 16x64 1.13.
 struct Tile {
-  int64_t m, n;
+  int64_t m, n, max_depth;
+  double speed;
 };
 
-constexpr Tile tile_of(Method method) { return method == Method::gemm_32x64 ? Tile{32, 64} : Tile{64, 64}; }
+constexpr int64_t kAnyDepth = kMaxInt;
+
+constexpr Tile tile_of(Method method) {
+  switch (method) {
+    case Method::gemm_64x128:
+      return {64, 128, 256, 1};
+    case Method::gemm_32x128:
+      return {32, 128, kAnyDepth, 0.95};
+    case Method::gemm_48x64:
+      return {48, 64, kAnyDepth, 0.99};
+    case Method::gemm_32x64:
+      return {32, 64, kAnyDepth, 0.83};
+    case Method::gemm_16x64:
+      return {16, 64, kAnyDepth, 0.55};
+    default:
+      return {64, 64, kAnyDepth, 1};
+  }
+}
 
 // The matrix product of a pass: rows x columns, each a sum over `depth`.
 struct Product {
@@ -111,9 +150,15 @@ struct Product {
 
 Product product_of(Pass pass, const ConvTranspose3dParams& p) {
   const int64_t positions = positions_of(p), columns = p.out_channels * taps_of(p);
+  const Axis &d = p.depth, &h = p.height, &w = p.width;
+  const auto reaching = [](const Axis& axis) { return ceil_div(axis.taps, axis.tap_step); };
   switch (pass) {
-    case Pass::forward:
-      return {positions, columns, p.in_channels};
+    case Pass::forward: {
+      // Columns come in fragments of 8 output channels of one phase.
+      const int64_t phases = int64_t{d.stride} * h.stride * w.stride;
+      return {int64_t{d.quotients} * h.quotients * w.quotients, ceil_div(p.out_channels, 8) * 8 * phases,
+              p.in_channels * reaching(d) * reaching(h) * reaching(w)};
+    }
     case Pass::input_grad:
       return {p.in_channels, positions, columns};
     default:
@@ -157,24 +202,32 @@ SplitK choose_split(Method method, const ConvTranspose3dParams& p) {
   return split;
 }
 
-bool dense(const Strides& strides, int height, int width) {
-  return strides.width == 1 && strides.height == width && strides.depth == height * width;
+// Whether the matrix kernels' offsets, within one sample and group, fit 32 bits.
+bool offsets_fit(int64_t channels, const std::array<int64_t, 3>& spatial, const Strides& s) {
+  return fits((channels - 1) * s.channel + (spatial[0] - 1) * s.depth + (spatial[1] - 1) * s.height +
+              (spatial[2] - 1) * s.width);
 }
 
-// Whether the kernel tiles the output and the matrix kernels' offsets, within one sample and group, fit 32 bits.
+// Whether matrix kernels can compute it: all but the bias gradient, where the taps (forward: the shifts) of the three
+// axes together fit the bits of one word, as they do for a kernel of 10 x 10 x 10.
 bool gemm_can(Pass pass, const ConvTranspose3dParams& p) {
-  for (const Axis* axis : {&p.depth, &p.height, &p.width}) {
-    if (axis->taps != axis->stride || axis->padding != 0 || (axis->taps > 1 && axis->dilation != 1) ||
-        axis->output != axis->input * axis->stride) {
-      return false;
-    }
+  const Axis &d = p.depth, &h = p.height, &w = p.width;
+  const int64_t bits =
+      pass == Pass::forward ? int64_t{d.shifts} + h.shifts + w.shifts : int64_t{d.taps} + h.taps + w.taps;
+  const Product product = product_of(pass, p);
+  // The largest coordinates, and so offsets, that are computed for what lies outside of a tensor.
+  const auto reach = [](const Axis& axis) { return int64_t{axis.output} + axis.taps * axis.dilation + axis.padding; };
+  return pass != Pass::bias_grad && bits <= kMaxReachBits && fits(product.rows + 128) && fits(product.columns + 128) &&
+         offsets_fit(p.in_channels, {d.input + reach(d), h.input + reach(h), w.input + reach(w)}, p.input) &&
+         offsets_fit(p.out_channels, {2 * reach(d), 2 * reach(h), 2 * reach(w)}, p.output);
+}
+
+bool can(Pass pass, Method method, const ConvTranspose3dParams& p) {
+  if (method == Method::direct || method == Method::sum_splits) {
+    return method == Method::direct;
   }
-  const int64_t input_end = (p.in_channels - 1) * p.input.channel + positions_of(p);
-  const int64_t output_end =
-      (p.out_channels - 1) * p.output.channel + int64_t{p.depth.output} * p.height.output * p.width.output;
-  return pass != Pass::bias_grad && dense(p.input, p.height.input, p.width.input) &&
-         dense(p.output, p.height.output, p.width.output) && fits(input_end) && fits(output_end) &&
-         fits(positions_of(p) + 64) && fits(p.out_channels * taps_of(p) + 64);
+  const Tile tile = tile_of(method);
+  return gemm_can(pass, p) && (tile.n == 128) == (pass == Pass::forward) && product_of(pass, p).depth <= tile.max_depth;
 }
 
 Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
@@ -183,10 +236,25 @@ Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
   }
   const Product product = product_of(pass, p);
   // Narrower products leave most of a tile idle.
-  if (product.rows < 16 || product.columns < 16 || product.depth < 8) {
+  if (std::min(p.in_channels, p.out_channels) < 8 || product.rows < 16 || product.columns < 16 || product.depth < 8) {
     return Method::direct;
   }
-  return ceil_div(product.rows, 64) * 64 > ceil_div(product.rows, 32) * 32 ? Method::gemm_32x64 : Method::gemm_64x64;
+  // The tile of least time, which is the time of the core with most tiles. Splits of a weight gradient fill any GPU.
+  constexpr int64_t kCores = 16;
+  const auto time = [&](Method method) {
+    const Tile tile = tile_of(method);
+    const int64_t tiles = ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups;
+    const int64_t rounds = pass == Pass::weight_grad ? tiles : ceil_div(tiles * p.batch, kCores);
+    return static_cast<double>(rounds * tile.m * tile.n) / tile.speed;
+  };
+  Method best = Method::direct;
+  for (const Method method : {Method::gemm_64x128, Method::gemm_32x128, Method::gemm_64x64, Method::gemm_48x64,
+                              Method::gemm_32x64, Method::gemm_16x64}) {
+    if (can(pass, method, p) && (best == Method::direct || time(method) < time(best))) {
+      best = method;
+    }
+  }
+  return best;
 }
 
 Step make_step(const Kernel& kernel, const Grid& grid) {
@@ -205,7 +273,8 @@ const char* name_of(Pass pass) {
 }
 
 const char* name_of(Method method) {
-  constexpr const char* names[] = {"direct", "gemm_64x64", "gemm_32x64", "sum_splits"};
+  constexpr const char* names[] = {"direct",     "gemm_64x128", "gemm_32x128", "gemm_64x64",
+                                   "gemm_48x64", "gemm_32x64",  "gemm_16x64",  "sum_splits"};
   return names[static_cast<size_t>(method)];
 }
 
@@ -268,7 +337,7 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
 Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::optional<Method> forced) {
   Plan plan{};
   Method method = choose_method(pass, p);
-  if (forced && (*forced == Method::direct || gemm_can(pass, p))) {
+  if (forced && can(pass, *forced, p)) {
     method = *forced;
   }
   if (p.batch == 0) {
@@ -323,9 +392,9 @@ std::string Kernel::name() const {
 }
 
 std::optional<Method> method_named(const std::string& name) {
-  for (const Method method : {Method::direct, Method::gemm_64x64, Method::gemm_32x64}) {
-    if (name == name_of(method)) {
-      return method;
+  for (size_t i = 0; i < kMethods; ++i) {
+    if (name == name_of(static_cast<Method>(i))) {
+      return static_cast<Method>(i);
     }
   }
   return std::nullopt;

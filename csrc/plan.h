@@ -15,10 +15,10 @@ enum class Pass { forward, input_grad, weight_grad, bias_grad };
 enum class DataType { float32, float16, bfloat16 };
 
 // The family of kernels. `direct`: one thread, or for a sum one threadgroup, computes one element; any problem.
-// `gemm_MxN`: matrix products in tiles of M rows and N columns, where the kernel tiles the output.
+// `gemm_MxN`: a matrix product in tiles of M rows and N columns; those of 128 columns are the forward pass's.
 // `sum_splits`: the second step of a weight gradient by matrix products.
-enum class Method { direct, gemm_64x64, gemm_32x64, sum_splits };
-constexpr size_t kPasses = 4, kDataTypes = 3, kMethods = 4;
+enum class Method { direct, gemm_64x128, gemm_32x128, gemm_64x64, gemm_48x64, gemm_32x64, gemm_16x64, sum_splits };
+constexpr size_t kPasses = 4, kDataTypes = 3, kMethods = 8;
 
 // One Metal function.
 struct Kernel {

@@ -39,8 +39,12 @@ PYBIND11_MODULE(_plan, m) {
 
   py::enum_<Method>(m, "Method")
       .value("direct", Method::direct)
+      .value("gemm_64x128", Method::gemm_64x128)
+      .value("gemm_32x128", Method::gemm_32x128)
       .value("gemm_64x64", Method::gemm_64x64)
+      .value("gemm_48x64", Method::gemm_48x64)
       .value("gemm_32x64", Method::gemm_32x64)
+      .value("gemm_16x64", Method::gemm_16x64)
       .value("sum_splits", Method::sum_splits);
 
   py::class_<Step>(m, "Step")

@@ -8,6 +8,9 @@ struct Axis {
   // With g = gcd(stride, dilation): the taps that reach one output coordinate lie tap_step = stride / g apart, and the
   // inputs they meet input_step = dilation / g.
   int tap_step, input_step;
+  // Output o = q * stride + phase: q runs over [0, quotients). A tap reaches the outputs of one phase, and carries
+  // input q + shift to each; the shifts of all taps lie in [first_shift, first_shift + shifts).
+  int quotients, first_shift, shifts;
 };
 
 // In elements. The spatial offsets of one channel fit 32 bits, so that only batch and channel cost 64-bit arithmetic.
@@ -44,8 +47,11 @@ struct SplitK {
   int splits;
 };
 
-// Depth of the matrix kernels' tiles.
-enum { kGemmDepth = 16 };
+// Depth of the matrix kernels' tiles, and their threads.
+enum { kGemmDepth = 16, kGemmThreads = 128 };
+
+// The matrix kernels keep sets of taps, or of shifts, of the three axes in one word, whose last bit is for "none".
+enum { kMaxReachBits = 31 };
 
 // Simdgroups of a threadgroup that sums: 256 threads.
 enum { kMaxSimdgroups = 8 };

@@ -1,9 +1,11 @@
-// A threadgroup's tile of a matrix product,  C[m][n] = sum over k of A[k][m] * B[k][n],  on simdgroup matrices.
-// Both operands are staged through threadgroup memory with k as the slow index, whatever their layout in device memory.
+// A threadgroup's tile of a matrix product,  C[m][n] = sum over k of A[m][k] * B[k][n],  on simdgroup matrices.
+// Both operands are staged through threadgroup memory, kK deep, in the order in which device memory is read.
 #pragma once
 
 #include <metal_simdgroup_matrix>
 #include <metal_stdlib>
+
+#include "conv_transpose3d_params.h"
 
 using namespace metal;
 
@@ -19,25 +21,36 @@ struct Staging<bfloat> {
 };
 #endif
 
-template <typename T, int kM, int kN, int kK, int kSimdgroupsM, int kSimdgroupsN>
+// An operand as staged: kWidth rows or columns of the product, and kK deep. Along k the elements of one row (column)
+// are neighbours, else those of one k. Lines are padded by 16 bytes, so that the 8 lines of a fragment lie in different
+// banks.
+template <typename T, int kWidth, bool kAlongK>
+struct StagedTile {
+  using Element = typename Staging<T>::type;
+  static constexpr constant int kK = kGemmDepth;
+  static constexpr constant bool kIsAlongK = kAlongK;
+  static constexpr constant int kStride = (kAlongK ? kK : kWidth) + 16 / sizeof(Element);
+  static constexpr constant int kSize = (kAlongK ? kWidth : kK) * kStride;
+
+  static constexpr int index(int k, int i) { return kAlongK ? i * kStride + k : k * kStride + i; }
+};
+
+// TileA and TileB are StagedTiles. A tile without a running total has room for twice the accumulators.
+template <typename TileA, typename TileB, int kM, int kN, int kSimdgroupsM, int kSimdgroupsN, bool kHasTotal>
 struct TileGemm {
-  using Staged = typename Staging<T>::type;
-  static constexpr constant int kThreads = 32 * kSimdgroupsM * kSimdgroupsN;
-  // Rows are padded by 16 bytes, so that the 8 rows of a fragment lie in different banks.
-  static constexpr constant int kPad = 16 / sizeof(Staged);
-  static constexpr constant int kStrideA = kM + kPad;
-  static constexpr constant int kStrideB = kN + kPad;
+  using Staged = typename TileA::Element;
+  static constexpr constant int kK = kGemmDepth;
   // 8x8 fragments of one simdgroup.
   static constexpr constant int kFragmentsM = kM / kSimdgroupsM / 8;
   static constexpr constant int kFragmentsN = kN / kSimdgroupsN / 8;
 
   // A float32 sum over thousands of products loses digits to its own size: every kSumDepth, what has been summed is
-  // added to a total, so that the error grows with the square root of 256 and not of the whole depth.
-  static constexpr constant int kSumDepth = 256;
+  // added to a total, so that the error grows with the square root of 128 and not of the whole depth.
+  static constexpr constant int kSumDepth = 128;
 
   // Loops over fragments are unrolled, so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kFragmentsM][kFragmentsN];
-  float2 total[kFragmentsM][kFragmentsN];  // this lane's elements of each fragment: the result, after add_to_total()
+  float2 total[kHasTotal ? kFragmentsM : 1][kHasTotal ? kFragmentsN : 1];  // this lane's elements of each fragment
   int row, column;  // in the tile, of this lane's first element of fragment (0, 0); the second is its right neighbour
   int depth = 0;    // of sum
 
@@ -47,48 +60,41 @@ struct TileGemm {
 #pragma unroll
       for (int j = 0; j < kFragmentsN; ++j) {
         sum[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
-        total[i][j] = 0;
+        if (kHasTotal) {
+          total[i][j] = 0;
+        }
       }
     }
     row = int(simdgroup) / kSimdgroupsN * kFragmentsM * 8 + (int(lane) / 4 & 4) + int(lane) / 2 % 4;
     column = int(simdgroup) % kSimdgroupsN * kFragmentsN * 8 + (int(lane) / 4 & 2) * 2 + int(lane) % 2 * 2;
   }
 
-  // Copies kK x kWidth elements of `view`, from (k, i) on, with neighbouring threads along k or along i.
-  template <int kWidth, bool kAlongK, typename View>
-  static void stage(threadgroup Staged* tile, View view, int k, int i, uint thread_index) {
-#pragma unroll
-    for (int e = int(thread_index); e < kK * kWidth; e += kThreads) {
-      const int tile_k = kAlongK ? e % kK : e / kWidth;
-      const int tile_i = kAlongK ? e / kK : e % kWidth;
-      tile[tile_k * (kWidth + kPad) + tile_i] = Staged(view.at(k, tile_k, i, tile_i));
-    }
-  }
-
-  void multiply(threadgroup const Staged* a, threadgroup const Staged* b, uint simdgroup) {
-    a += int(simdgroup) / kSimdgroupsN * kFragmentsM * 8;
-    b += int(simdgroup) % kSimdgroupsN * kFragmentsN * 8;
+  // `columns`: a bit for each 8 columns of the tile that take part.
+  void multiply(threadgroup const Staged* a, threadgroup const Staged* b, uint columns, uint simdgroup) {
+    const int first_row = int(simdgroup) / kSimdgroupsN * kFragmentsM * 8;
+    const int first_column = int(simdgroup) % kSimdgroupsN * kFragmentsN * 8;
 #pragma unroll
     for (int k = 0; k < kK; k += 8) {
-      simdgroup_matrix<Staged, 8, 8> fragment_a[kFragmentsM], fragment_b[kFragmentsN];
+      simdgroup_matrix<Staged, 8, 8> fragment_a[kFragmentsM], fragment_b;
 #pragma unroll
       for (int i = 0; i < kFragmentsM; ++i) {
-        simdgroup_load(fragment_a[i], a + k * kStrideA + i * 8, kStrideA, ulong2(0), true);
+        simdgroup_load(fragment_a[i], a + TileA::index(k, first_row + i * 8), TileA::kStride, ulong2(0),
+                       !TileA::kIsAlongK);
       }
 #pragma unroll
       for (int j = 0; j < kFragmentsN; ++j) {
-        simdgroup_load(fragment_b[j], b + k * kStrideB + j * 8, kStrideB);
-      }
+        if (columns >> (first_column / 8 + j) & 1) {
+          simdgroup_load(fragment_b, b + TileB::index(k, first_column + j * 8), TileB::kStride, ulong2(0),
+                         TileB::kIsAlongK);
 #pragma unroll
-      for (int i = 0; i < kFragmentsM; ++i) {
-#pragma unroll
-        for (int j = 0; j < kFragmentsN; ++j) {
-          simdgroup_multiply_accumulate(sum[i][j], fragment_a[i], fragment_b[j], sum[i][j]);
+          for (int i = 0; i < kFragmentsM; ++i) {
+            simdgroup_multiply_accumulate(sum[i][j], fragment_a[i], fragment_b, sum[i][j]);
+          }
         }
       }
     }
     depth += kK;
-    if (depth == kSumDepth) {
+    if (kHasTotal && depth == kSumDepth) {
       add_to_total();
     }
   }
@@ -103,5 +109,11 @@ struct TileGemm {
       }
     }
     depth = 0;
+  }
+
+  // This lane's two elements of a fragment, after the last multiply().
+  float2 value(int i, int j) {
+    const float2 last = float2(sum[i][j].thread_elements());
+    return kHasTotal ? total[i][j] + last : last;
   }
 };

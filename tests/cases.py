@@ -101,8 +101,9 @@ SWEEP = [
     Case("unbatched", (3, 2, 3, 4), (3, 5, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1)),
 ]
 
-# Where the kernel tiles the output, the work is a matrix product: M positions, N = O * taps columns, C channels. Its
-# tiles are 32 or 64 rows, 64 columns and 16 deep; these are the sizes on both sides of every edge.
+# The matrix kernels' tiles are 16, 32, 48 or 64 rows and 64 or 128 columns, in fragments of 8, and 16 deep. These are the
+# sizes on both sides of every edge, of M positions, N = O * taps columns and C channels; first where the kernel tiles the
+# output, then where it does not.
 TILE_EDGES = [
     Case(
         f"tiles_{m}x{n}x{c}",
@@ -123,12 +124,45 @@ TILE_EDGES = [
         (65, 66, 65, 1, (13, 1, 5), (2, 1, 3), 1),
         (127, 128, 8, 1, (1, 1, 127), (2, 2, 1), 3),
         (130, 126, 7, 2, (2, 5, 13), (3, 2, 1), 1),
-        # Deeper than one sum (256), and cut into several partial sums.
+        # Deeper than one sum, and cut into several partial sums.
         (3072, 8, 300, 1, (16, 16, 12), (2, 2, 2), 1),
         # More samples than partial sums are kept of.
         (1, 512, 640, 9, (1, 1, 1), (2, 2, 2), 1),
     ]
     for taps in [kernel[0] * kernel[1] * kernel[2]]
+]
+TILE_EDGES += [
+    Case("tiles_overlapping_31", (2, 17, 1, 1, 31), (17, 9, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1)),
+    Case(
+        "tiles_overlapping_64",
+        (1, 48, 4, 4, 4),
+        (48, 16, 3, 3, 3),
+        stride=(2, 2, 2),
+        padding=(1, 1, 1),
+        output_padding=(1, 1, 1),
+    ),
+    Case("tiles_overlapping_65", (1, 32, 5, 13, 1), (32, 16, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 0)),
+    Case("tiles_overlapping_groups", (2, 62, 3, 11, 1), (62, 17, 3, 2, 2), stride=(2, 3, 1), groups=2),
+    # Deeper than one sum, by its taps.
+    Case(
+        "tiles_overlapping_deep",
+        (1, 144, 3, 4, 5),
+        (144, 8, 3, 3, 3),
+        stride=(2, 2, 2),
+        padding=(1, 1, 1),
+        output_padding=(1, 0, 1),
+    ),
+    Case("tiles_stride_one", (1, 16, 5, 5, 5), (16, 65, 3, 3, 3), padding=(1, 1, 1)),
+    Case("tiles_kernel_below_stride", (1, 33, 3, 3, 7), (33, 24, 1, 1, 1), stride=(2, 2, 2)),
+    Case("tiles_many_phases", (1, 16, 2, 3, 4), (16, 16, 3, 4, 5), stride=(3, 3, 3), padding=(1, 2, 0)),
+    Case(
+        "tiles_dilated",
+        (1, 24, 4, 5, 6),
+        (24, 15, 3, 2, 3),
+        stride=(2, 3, 4),
+        dilation=(3, 2, 2),
+        padding=(2, 0, 1),
+    ),
 ]
 
 BY_NAME = {case.name: case for case in itertools.chain([SEED, LONG], NETWORKS, SWEEP, TILE_EDGES)}

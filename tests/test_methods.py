@@ -11,9 +11,10 @@ from conftest import Recording
 from cases import SWEEP, TILE_EDGES, Case
 from reference import check_case, forward_and_backward, make_tensors, map_tensors
 
-METHODS = ["direct", "gemm_64x64", "gemm_32x64"]
+FORWARD_METHODS = ["gemm_64x128", "gemm_32x128"]
+GRADIENT_METHODS = ["gemm_64x64", "gemm_48x64", "gemm_32x64", "gemm_16x64"]
+METHODS = ["direct", *FORWARD_METHODS, *GRADIENT_METHODS]
 tile_edges = pytest.mark.parametrize("case", TILE_EDGES, ids=lambda case: case.name)
-methods = pytest.mark.parametrize("method", METHODS)
 
 
 @pytest.fixture
@@ -33,9 +34,7 @@ def test_tile_edges(case: Case, method: str, dtype: torch.dtype) -> None:
     check_case(case, make_tensors(case, dtype), to_mps)
 
 
-@pytest.mark.parametrize(
-    "case", [c for c in SWEEP if "kernel_equals_stride" in c.name or "group" in c.name], ids=lambda c: c.name
-)
+@pytest.mark.parametrize("case", SWEEP, ids=lambda c: c.name)
 @pytest.mark.parametrize("method", METHODS[1:], indirect=True)
 def test_small_cases_on_matrix_kernels(case: Case, method: str) -> None:
     check_case(case, make_tensors(case, torch.float32), to_mps)
@@ -48,7 +47,8 @@ def test_forced_method_is_what_runs(method: str, record: type[Recording]) -> Non
     with record() as recording:
         forward_and_backward(case, tensors)
     suffix = "" if method == "direct" else f"{method}_"
-    for name in ("forward", "input_grad", "weight_grad"):
+    passes = {"forward"} if method in FORWARD_METHODS else {"input_grad", "weight_grad"}
+    for name in {"forward", *passes} if method == "direct" else passes:
         assert f"conv_transpose3d_{name}_{suffix}float" in recording.kernels
     assert any("gemm" in name for name in recording.kernels) == (method != "direct")
 
@@ -80,3 +80,14 @@ def test_a_channel_slice_is_read_in_place_by_matrix_kernels(dtype: torch.dtype) 
         return wide.to("mps")[:, 3 : 3 + tensor.shape[1]]
 
     check_case(case, tensors, sliced)
+
+
+@pytest.mark.parametrize("method", METHODS[1:], indirect=True)
+def test_channels_last_is_read_in_place_by_matrix_kernels(method: str) -> None:
+    case = next(case for case in TILE_EDGES if case.name == "tiles_overlapping_64")
+    tensors = make_tensors(case, torch.float32)
+    check_case(case, tensors, lambda tensor: to_channels_last(tensor.to("mps")))
+
+
+def to_channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last_3d) if tensor.dim() == 5 else tensor
