@@ -27,7 +27,7 @@ inline bool last_is_beyond(constant Axis& axis, int phase) {
 }
 
 // threadgroups: x = tile of (o, phase) (neighbours share the input), y = tile of q, z = (n, group)
-template <typename T, int kM, int kN, bool kHasTotal>
+template <typename T, int kM, int kN, int kSumDepth>
 [[kernel]] void conv_transpose3d_forward_gemm(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
@@ -37,7 +37,7 @@ template <typename T, int kM, int kN, bool kHasTotal>
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   using TileA = StagedTile<T, kM, false>;
   using TileB = StagedTile<T, kN, false>;
-  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, kHasTotal>;
+  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, kSumDepth>;
   constexpr int kK = kGemmDepth, kFragments = kN / 8, kSimdgroups = kGemmThreads / 32;
   threadgroup typename Gemm::Staged a[TileA::kSize];
   threadgroup typename Gemm::Staged b[TileB::kSize];
@@ -174,12 +174,12 @@ template <typename T, int kM, int kN, bool kHasTotal>
   }
 }
 
-#define INSTANTIATE_FORWARD_GEMM(m, n, has_total, type)                                                       \
+#define INSTANTIATE_FORWARD_GEMM(m, n, sum_depth, type)                                                       \
   template [[host_name("conv_transpose3d_forward_gemm_" #m "x" #n                                             \
-                       "_" #type)]] [[kernel]] decltype(conv_transpose3d_forward_gemm<type, m, n, has_total>) \
-      conv_transpose3d_forward_gemm<type, m, n, has_total>;
-#define INSTANTIATE_FORWARD_GEMMS(type)          \
-  INSTANTIATE_FORWARD_GEMM(64, 128, false, type) \
-  INSTANTIATE_FORWARD_GEMM(32, 128, true, type)
+                       "_" #type)]] [[kernel]] decltype(conv_transpose3d_forward_gemm<type, m, n, sum_depth>) \
+      conv_transpose3d_forward_gemm<type, m, n, sum_depth>;
+#define INSTANTIATE_FORWARD_GEMMS(type)      \
+  INSTANTIATE_FORWARD_GEMM(64, 128, 0, type) \
+  INSTANTIATE_FORWARD_GEMM(32, 128, 64, type)
 
 INSTANTIATE_FORWARD_GEMMS(ELEMENT)

@@ -58,7 +58,7 @@ template <typename T, int kM, int kN>
     uint lane [[thread_index_in_simdgroup]]) {
   using TileA = StagedTile<T, kM, true>;
   using TileB = StagedTile<T, kN, false>;
-  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, true>;
+  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, 128>;
   constexpr int kK = kGemmDepth, kRowStep = kGemmThreads / kK, kSimdgroups = kGemmThreads / 32;
   threadgroup typename Gemm::Staged a[TileA::kSize];
   threadgroup typename Gemm::Staged b[TileB::kSize];
@@ -149,7 +149,7 @@ template <typename T, int kM, int kN>
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   using TileA = StagedTile<T, kM, true>;
   using TileB = StagedTile<T, kN, true>;
-  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, true>;
+  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, 128>;
   constexpr int kK = kGemmDepth, kRowStep = kGemmThreads / kK;
   threadgroup typename Gemm::Staged a[TileA::kSize];
   threadgroup typename Gemm::Staged b[TileB::kSize];

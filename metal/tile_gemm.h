@@ -35,8 +35,10 @@ struct StagedTile {
   static constexpr int index(int k, int i) { return kAlongK ? i * kStride + k : k * kStride + i; }
 };
 
-// TileA and TileB are StagedTiles. A tile without a running total has room for twice the accumulators.
-template <typename TileA, typename TileB, int kM, int kN, int kSimdgroupsM, int kSimdgroupsN, bool kHasTotal>
+// TileA and TileB are StagedTiles. A float32 sum over thousands of products loses digits to its own size: every
+// kSumDepth, what has been summed is added to a total, so that the error grows with the square root of kSumDepth and
+// not of the whole depth. 0: never, and there is room for twice the accumulators.
+template <typename TileA, typename TileB, int kM, int kN, int kSimdgroupsM, int kSimdgroupsN, int kSumDepth>
 struct TileGemm {
   using Staged = typename TileA::Element;
   static constexpr constant int kK = kGemmDepth;
@@ -44,9 +46,7 @@ struct TileGemm {
   static constexpr constant int kFragmentsM = kM / kSimdgroupsM / 8;
   static constexpr constant int kFragmentsN = kN / kSimdgroupsN / 8;
 
-  // A float32 sum over thousands of products loses digits to its own size: every kSumDepth, what has been summed is
-  // added to a total, so that the error grows with the square root of 128 and not of the whole depth.
-  static constexpr constant int kSumDepth = 128;
+  static constexpr constant bool kHasTotal = kSumDepth > 0;
 
   // Loops over fragments are unrolled, so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kFragmentsM][kFragmentsN];

@@ -101,9 +101,9 @@ SWEEP = [
     Case("unbatched", (3, 2, 3, 4), (3, 5, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1)),
 ]
 
-# The matrix kernels' tiles are 16, 32, 48 or 64 rows and 64 or 128 columns, in fragments of 8, and 16 deep. These are the
-# sizes on both sides of every edge, of M positions, N = O * taps columns and C channels; first where the kernel tiles the
-# output, then where it does not.
+# The matrix kernels' tiles are 16, 32, 48 or 64 rows and 64 or 128 columns, in fragments of 8, and 16 deep. These are
+# the sizes on both sides of every edge, of M positions, N = O * taps columns and C channels; first where the kernel
+# tiles the output, then where it does not.
 TILE_EDGES = [
     Case(
         f"tiles_{m}x{n}x{c}",

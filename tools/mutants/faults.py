@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KERNELS = "metal/conv_transpose3d_direct.metal"
-GEMM = "metal/conv_transpose3d_gemm.metal"
+FORWARD_GEMM = "metal/conv_transpose3d_forward_gemm.metal"
+GRAD_GEMM = "metal/conv_transpose3d_grad_gemm.metal"
+PLACES = "metal/places.h"
 TILE = "metal/tile_gemm.h"
 ENCODER = "csrc/kernels.mm"
 OPERATORS = "csrc/operators.cpp"
@@ -112,29 +114,70 @@ FAULTS = [
     ),
     Fault(
         "tile unmasked in depth",
-        GEMM,
-        "return k + tile_k < k_end && i + tile_i < i_end ? data[(k + tile_k) * stride + i + tile_i] : T(0);",
-        "return i + tile_i < i_end ? data[(k + tile_k) * stride + i + tile_i] : T(0);",
-        "channels of the next group, or what lies behind the tensor, are summed",
+        FORWARD_GEMM,
+        "c + k < p.in_channels ? w_tap[k * c_stride] : T(0);",
+        "w_tap[k * c_stride];",
+        "what lies behind the weight is multiplied",
+    ),
+    Fault(
+        "tap of another phase",
+        FORWARD_GEMM,
+        "phase + axis.padding - shift * axis.stride;",
+        "phase - axis.padding - shift * axis.stride;",
+        "outputs meet the wrong taps where there is padding",
+    ),
+    Fault(
+        "outputs beyond the end",
+        FORWARD_GEMM,
+        "return (axis.quotients - 1) * axis.stride + phase >= axis.output;",
+        "return (axis.quotients - 1) * axis.stride + phase > axis.output;",
+        "the last row of an odd output is written over the next",
+    ),
+    Fault(
+        "bias of another channel",
+        FORWARD_GEMM,
+        "float(bias[group * p.out_channels + o]);",
+        "float(bias[o]);",
+        "every group gets the first group's bias",
     ),
     Fault(
         "missing barrier after staging",
-        GEMM,
-        "Gemm::template stage<kN, false>(b, w, k, j0, thread_index);\n"
-        "    threadgroup_barrier(mem_flags::mem_threadgroup);\n",
-        "Gemm::template stage<kN, false>(b, w, k, j0, thread_index);\n",
+        FORWARD_GEMM,
+        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          gemm.multiply(",
+        "          gemm.multiply(",
         "a tile is multiplied before the other threads have brought their part",
     ),
     Fault(
-        "taps in another order",
-        GEMM,
-        "(kd * p.height.output + kh) * p.width.output + kw;",
-        "(kh * p.height.output + kd) * p.width.output + kw;",
-        "planes and rows of a tile are exchanged",
+        "missing barrier after a product",
+        GRAD_GEMM,
+        "gemm.multiply(a, b, fragments, simdgroup);\n      threadgroup_barrier(mem_flags::mem_threadgroup);",
+        "gemm.multiply(a, b, fragments, simdgroup);",
+        "a tile is overwritten while others still multiply it",
+    ),
+    Fault(
+        "columns of the next group",
+        GRAD_GEMM,
+        "at.outer < p.out_channels ? bits_of(at.d, at.h, at.w, p.depth.taps, p.height.taps) : kNoBits",
+        "bits_of(at.d, at.h, at.w, p.depth.taps, p.height.taps)",
+        "what lies behind the gradient of the output is multiplied",
+    ),
+    Fault(
+        "taps outside of the output",
+        GRAD_GEMM,
+        "const bool reached = within && contains(from.reaching, column[i].tap);",
+        "const bool reached = within;",
+        "the weight learns from the neighbouring rows",
+    ),
+    Fault(
+        "lost carry",
+        PLACES,
+        "    sum.h -= size.h;\n    ++sum.d;",
+        "    sum.h -= size.h;",
+        "every plane of a volume is taken for the first",
     ),
     Fault(
         "split left out",
-        GEMM,
+        GRAD_GEMM,
         "for (int split = 0; split < split_k.splits; ++split) {",
         "for (int split = 0; split + 1 < split_k.splits; ++split) {",
         "the weight gradient lacks the last part of its sum",
