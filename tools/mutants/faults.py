@@ -199,8 +199,8 @@ FAULTS = [
     Fault(
         "missing commit",
         ENCODER,
-        "encode(stream->commandEncoder());",
-        "encode([[stream->commandQueue() commandBuffer] computeCommandEncoder]);",
+        "encoder = stream->commandEncoder();",
+        "encoder = [[stream->commandQueue() commandBuffer] computeCommandEncoder];",
         "the work is encoded to a command buffer that nobody commits",
     ),
     Fault(
@@ -227,10 +227,9 @@ FAULTS = [
     Fault(
         "strides of a dense gradient",
         OPERATORS,
-        "const auto params = make_params(*geometry, strides_of(x), strides_of(gy));",
-        "const auto params = make_params(*geometry, strides_of(x), contiguous_strides(geometry->out_channels, "
-        "geometry->output()));",
-        "the weight gradient of a channel slice reads its neighbours",
+        "return make_params(*geometry, strides, strides_of(gy));",
+        "return make_params(*geometry, strides, contiguous_strides(geometry->out_channels, geometry->output()));",
+        "the gradients of a channel slice read its neighbours",
     ),
     Fault(
         "weight taken as dense",
