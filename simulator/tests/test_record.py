@@ -11,7 +11,9 @@ SOURCE = """
 #include <metal_stdlib>
 using namespace metal;
 
-kernel void fill(device float* x, constant float& value, uint i [[thread_position_in_grid]]) { x[i] = value; }
+kernel void fill(device float* x, constant float& value, uint3 i [[thread_position_in_grid]]) {
+  if (i.y == 0 && i.z == 0) x[i.x] = value;
+}
 kernel void diverge(device float* x, uint i [[thread_position_in_threadgroup]]) {
   if (i == 0) threadgroup_barrier(mem_flags::mem_threadgroup);
   x[i] = 1;

@@ -159,7 +159,7 @@ inline __attribute__((noinline, no_sanitize("address", "alignment"))) void check
         last_read = now;
       } else if (last_read >> 32 == c.group) {
         last_read = c.group << 32 | merged(c, kDeviceMemory, static_cast<unsigned>(last_read), actor);
-      } else {
+      } else if (actor != kAtomicActor || (last_read & kActorMask) != kAtomicActor) {
         last_read = kSeveralGroups << 32 | kSeveralActors;
       }
     }
