@@ -15,6 +15,7 @@ struct Logs {
   struct Start {
     size_t dispatches;
     size_t operators;
+    std::optional<uint64_t> counting;
   };
 
   std::mutex mutex;
@@ -46,9 +47,9 @@ Recorder& Recorder::instance() {
   return recorder;
 }
 
-uint64_t Recorder::open() {
+uint64_t Recorder::open(std::optional<uint64_t> counting) {
   std::lock_guard<std::mutex> lock(logs->mutex);
-  logs->open[logs->next] = {logs->dispatches.size(), logs->operators.size()};
+  logs->open[logs->next] = {logs->dispatches.size(), logs->operators.size(), counting};
   is_recording = true;
   return logs->next++;
 }
@@ -65,6 +66,15 @@ Recorder::Recording Recorder::close(uint64_t recording) {
     is_recording = false;
   }
   return result;
+}
+
+std::optional<uint64_t> Recorder::counting() const {
+  if (!recording()) return std::nullopt;
+  std::lock_guard<std::mutex> lock(logs->mutex);
+  for (auto it = logs->open.rbegin(); it != logs->open.rend(); ++it) {
+    if (it->second.counting) return it->second.counting;
+  }
+  return std::nullopt;
 }
 
 bool Recorder::recording() const { return is_recording.load(std::memory_order_relaxed); }

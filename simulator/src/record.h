@@ -3,8 +3,12 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "msl/msl.h"
 
 namespace mps_simulator {
 
@@ -14,6 +18,7 @@ struct DispatchRecord {
   std::string label;             // the pipeline's or encoder's label, may be empty
   std::array<uint64_t, 3> grid;  // threads, as Metal's threadsPerGrid
   std::array<uint64_t, 3> threads_per_threadgroup;
+  std::shared_ptr<const msl::Counters> counters;  // null: not asked for
 };
 
 // Both logs are off until a recording is open; recordings nest, and each sees what happened since it opened.
@@ -27,10 +32,12 @@ class Recorder {
     std::vector<std::string> operators;  // of those that ran on the CPU, "aten::add.Tensor"
   };
 
-  uint64_t open();
+  // `counting`: dispatches run with counters, on a part of a large grid if it is not 0 (msl::Pipeline::count).
+  uint64_t open(std::optional<uint64_t> counting = std::nullopt);
   Recording close(uint64_t recording);
 
-  bool recording() const;  // cheap: asked before a record is built
+  bool recording() const;                    // cheap: asked before a record is built
+  std::optional<uint64_t> counting() const;  // as the last open recording that counts
   void add(DispatchRecord dispatch);
   void add_operator(std::string name);
 };

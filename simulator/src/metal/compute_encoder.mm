@@ -188,10 +188,16 @@ using namespace mps_simulator;
   DispatchRecord record{pipeline->name(),
                         mps_simulator::to_string(label),
                         {grid.width, grid.height, grid.depth},
-                        {size.width, size.height, size.depth}};
-  [self append:[pipeline, dispatch, record = std::move(record), bytes = _bindings->bytes] {
-    pipeline->run(dispatch);
-    if (Recorder::instance().recording()) Recorder::instance().add(record);
+                        {size.width, size.height, size.depth},
+                        nullptr};
+  [self append:[pipeline, dispatch, record = std::move(record), bytes = _bindings->bytes]() mutable {
+    Recorder& recorder = Recorder::instance();
+    if (const std::optional<uint64_t> accesses = recorder.counting()) {
+      record.counters = std::make_shared<msl::Counters>(pipeline->count(dispatch, *accesses));
+    } else {
+      pipeline->run(dispatch);
+    }
+    if (recorder.recording()) recorder.add(record);
   }];
 }
 

@@ -16,6 +16,7 @@
 
 #include "../../include/metal/_msl/fiber.h"
 #include "checks.h"
+#include "counters.h"
 #include "signals.h"
 
 namespace mps_simulator::msl {
@@ -35,6 +36,7 @@ void run_thread(Worker& w, unsigned place) {
 void finish_thread(Worker& w, unsigned place) {
   w.waits[w.order[place]] = msl_runtime::kDone;
   ++w.finished;
+  if (w.counting) static_cast<GroupCounter*>(w.counting)->finish_thread(w, w.order[place]);
   if (w.arrivals != w.target) w.fail(&w, Fault::barrier_after_return, w.barrier_site, 0);
 }
 
@@ -147,8 +149,8 @@ class Job {
   explicit Job(const Launch& launch) : launch_(launch) {
     const Uint3 &n = launch.dispatch->threads_per_grid, &g = launch.dispatch->threads_per_threadgroup;
     groups_ = {n.x / g.x + (n.x % g.x != 0), n.y / g.y + (n.y % g.y != 0), n.z / g.z + (n.z % g.z != 0)};
-    total_ = groups_.volume();
-    if (checks_enabled()) memory_.emplace(launch, total_);
+    total_ = launch.collector ? launch.collector->sample().threadgroups.size() : groups_.volume();
+    if (checks_enabled()) memory_.emplace(launch, groups_.volume());
     // Handed out singly when they are few, and else so that handing out costs nothing beside tiny threadgroups.
     chunk_ = std::clamp<uint64_t>(total_ / 1024, 1, 64);
   }
@@ -172,10 +174,17 @@ class Job {
     }
     if (w.checks) memory_->begin(*w.checks);
     for (const ThreadgroupVariable& v : launch_.variables) w.threadgroup_variables[v.id] = w.arena + v.offset;
+    std::optional<GroupCounter> counter;
+    if (launch_.collector) counter.emplace(*launch_.collector, w);
+    w.counting = counter ? &*counter : nullptr;
     for (uint64_t begin; (begin = next_.fetch_add(chunk_)) < total_;) {
       for (uint64_t i = begin; i < std::min(begin + chunk_, total_); ++i) {
-        run(w, order_.threadgroup(i, total_));
-        if (w.fault == Fault::none) continue;
+        if (counter) counter->begin_threadgroup();
+        run(w, counter ? launch_.collector->sample().threadgroups[i] : order_.threadgroup(i, total_));
+        if (w.fault == Fault::none) {
+          if (counter) counter->end_threadgroup(w, i);
+          continue;
+        }
         stop(w);
         region.reset();
         return;

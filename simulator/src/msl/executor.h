@@ -22,7 +22,10 @@ struct ThreadgroupVariable {
 struct BufferUse {
   uint32_t index;
   bool writable;
+  bool constant;
 };
+
+class Collector;
 
 struct Launch {
   std::string name;
@@ -32,6 +35,7 @@ struct Launch {
   size_t arena_bytes = 0;                       // used by variables and by arguments
   std::array<size_t, kMaxBuffers> arguments{};  // offsets of threadgroup arguments in the arena
   const Dispatch* dispatch = nullptr;
+  Collector* collector = nullptr;  // of counters, if the code counts: chooses the threadgroups that run
 };
 
 // Throws Finding for the first fault.

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -83,6 +84,32 @@ struct Dispatch {
   std::array<size_t, kMaxBuffers> threadgroup_memory{};  // bytes, by threadgroup index
 };
 
+struct Traffic {
+  double read = 0, written = 0;
+};
+
+// What a dispatch did. Numbers are of the whole grid; where only a part of it ran, they are scaled.
+struct Counters {
+  struct Operations {
+    const char* name;         // instrument.h
+    double executed, issued;  // by lanes that were active; by all 32 lanes of simdgroups in which one was
+  };
+  std::vector<Operations> operations;
+  double device_bytes = 0;       // asked of memory by simdgroups: an address once, however many lanes ask for it
+  double constant_bytes = 0;     // the same of `constant` buffers, which a GPU keeps in registers
+  double threadgroup_bytes = 0;  // read and written
+  double lines = 0;              // of 128 bytes, that each threadgroup touches, summed
+  double barriers = 0;           // of threadgroups
+  uint64_t threadgroups = 0;
+  uint32_t threads_per_threadgroup = 0;
+  size_t threadgroup_memory = 0;
+  uint32_t matrix_bytes = 0;  // the most that one lane held of simdgroup matrices at a time
+  uint64_t counted = 0;       // threadgroups that ran
+
+  // Bytes between memory and a last-level cache of this size, with this many threadgroups in flight.
+  std::function<Traffic(uint64_t cache_bytes, uint64_t in_flight)> traffic;
+};
+
 // A kernel specialised by its function constants and compiled to machine code; immutable, shared by threads.
 class Pipeline {
  public:
@@ -94,6 +121,9 @@ class Pipeline {
   // Runs the whole grid on all cores and returns when it is done. Throws Finding for a fault of the kernel (memory
   // that is not its, a race, a barrier that some threads never reach ...), std::runtime_error for one of the host.
   virtual void run(const Dispatch& dispatch) const = 0;
+  // The same with counters, which takes ten times as long. With `accesses` not 0, no more of a large grid runs than
+  // makes about this many accesses to memory, and what the kernel should have written is not there afterwards.
+  virtual Counters count(const Dispatch& dispatch, uint64_t accesses) const = 0;
 };
 
 // A kernel of a library, before or after specialisation.

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <future>
+#include <mutex>
 #include <sstream>
 
+#include "counters.h"
 #include "diagnostics.h"
 #include "executor.h"
 #include "hash.h"
@@ -80,8 +82,7 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
   return s.str();
 }
 
-void* load(const Program& program, const std::string& text) {
-  const Toolchain& toolchain = Toolchain::instance();
+void* load(const Program& program, const std::string& text, const Toolchain& toolchain = Toolchain::instance()) {
   const std::string path = toolchain.cached("kernel-" + sha256(text) + ".so", [&](const std::string& partial) {
     const Toolchain::Output output = toolchain.compile(text, partial);
     if (output.ok) return true;
@@ -107,7 +108,7 @@ class PipelineImpl : public Pipeline {
  public:
   PipelineImpl(std::shared_ptr<const Program> program, const Kernel& kernel,
                const std::map<uint32_t, ConstantValue>& constants)
-      : name_(program->names.at(kernel.id)) {
+      : name_(program->names.at(kernel.id)), program_(program), kernel_(kernel), constants_(constants) {
     const auto text = [&](bool leader) {
       return execution_prologue(*program, kernel, constants, leader) + program->text;
     };
@@ -119,7 +120,7 @@ class PipelineImpl : public Pipeline {
     launch_.name = name_;
     launch_.code.leader = launch_.code.follower = symbol<void (*)()>(library, "msl_entry");
     if (follower.valid()) launch_.code.follower = symbol<void (*)()>(follower.get(), "msl_entry");
-    threadgroup_variables(library);
+    lay_out_variables(library, launch_, static_bytes_);
 
     if (kernel.max_total_threads != 0) max_threads_ = std::min(kernel.max_total_threads, kMaxThreadsPerThreadgroup);
     const bool* present = symbol<const bool*>(library, "msl_present");
@@ -131,7 +132,8 @@ class PipelineImpl : public Pipeline {
       arguments_.push_back({p.name, threadgroup ? ArgumentKind::threadgroup_memory : ArgumentKind::buffer,
                             static_cast<uint32_t>(p.index), writable});
       used_.push_back(p.used);
-      if (!threadgroup) launch_.buffers.push_back({static_cast<uint32_t>(p.index), writable});
+      const bool constant = p.type.find("__global_host") != std::string::npos;
+      if (!threadgroup) launch_.buffers.push_back({static_cast<uint32_t>(p.index), writable, constant});
     }
   }
 
@@ -141,8 +143,46 @@ class PipelineImpl : public Pipeline {
   const std::vector<Argument>& arguments() const override { return arguments_; }
 
   void run(const Dispatch& dispatch) const override {
-    const Uint3& group = dispatch.threads_per_threadgroup;
     if (dispatch.threads_per_grid.volume() == 0) return;
+    execute(launch(dispatch));
+  }
+
+  Counters count(const Dispatch& dispatch, uint64_t accesses) const override {
+    Counters counters;
+    if (dispatch.threads_per_grid.volume() == 0) return counters;
+    Launch launched = launch(dispatch);
+    const Counting& code = counting();
+    launched.code = {code.entry, code.entry};
+    launched.variables = code.launch.variables;
+    return count_dispatch(launched, code.blocks, code.costs, accesses);
+  }
+
+ private:
+  // The code with counters.
+  struct Counting {
+    void (*entry)();
+    uint32_t blocks;
+    const BlockCost* costs;
+    Launch launch;  // its variables
+  };
+
+  const Counting& counting() const {
+    std::lock_guard<std::mutex> lock(counting_mutex_);
+    if (counting_) return *counting_;
+    const std::string text = execution_prologue(*program_, kernel_, constants_, true) + program_->text;
+    void* library = load(*program_, text, Toolchain::counting());
+    Counting c{symbol<void (*)()>(library, "msl_entry"),
+               *symbol<const uint32_t*>(library, "msl_blocks"),
+               symbol<const BlockCost*>(library, "msl_block_costs"),
+               {}};
+    size_t bytes = 0;
+    lay_out_variables(library, c.launch, bytes);
+    counting_ = std::make_unique<Counting>(std::move(c));
+    return *counting_;
+  }
+
+  Launch launch(const Dispatch& dispatch) const {
+    const Uint3& group = dispatch.threads_per_threadgroup;
     if (group.volume() == 0 || group.volume() > max_threads_ || group.x > max_threads_ || group.y > max_threads_) {
       fault(std::to_string(group.x) + " x " + std::to_string(group.y) + " x " + std::to_string(group.z) +
             " threads per threadgroup; it must be between 1 and " + std::to_string(max_threads_));
@@ -172,28 +212,27 @@ class PipelineImpl : public Pipeline {
             std::to_string(kMaxThreadgroupMemory));
     }
     launch.arena_bytes = arena;
-    execute(launch);
+    return launch;
   }
 
- private:
   [[noreturn]] void fault(const std::string& what) const {
     throw std::runtime_error("kernel '" + name_ + "': " + what);
   }
 
   // Lays out the variables that the code of this kernel names: (id, size, alignment) in a section of the library.
-  void threadgroup_variables(void* library) {
+  void lay_out_variables(void* library, Launch& launch, size_t& static_bytes) const {
     const auto* at = *symbol<const unsigned long**>(library, "msl_threadgroup_begin");
     const auto* end = *symbol<const unsigned long**>(library, "msl_threadgroup_end");
     std::map<uint32_t, std::pair<size_t, size_t>> variables;
     for (; at != end; at += 3) variables[static_cast<uint32_t>(at[0])] = {at[1], at[2]};
     for (const auto& [id, v] : variables) {
-      static_bytes_ = align(static_bytes_, std::max<size_t>(v.second, 16));
-      launch_.variables.push_back({id, static_bytes_});
-      static_bytes_ += v.first;
+      static_bytes = align(static_bytes, std::max<size_t>(v.second, 16));
+      launch.variables.push_back({id, static_bytes});
+      static_bytes += v.first;
     }
-    static_bytes_ = align(static_bytes_, 16);
-    if (static_bytes_ > kMaxThreadgroupMemory) {
-      throw CompileError("Threadgroup memory size (" + std::to_string(static_bytes_) +
+    static_bytes = align(static_bytes, 16);
+    if (static_bytes > kMaxThreadgroupMemory) {
+      throw CompileError("Threadgroup memory size (" + std::to_string(static_bytes) +
                          ") exceeds the maximum threadgroup memory allowed (" + std::to_string(kMaxThreadgroupMemory) +
                          ") in kernel '" + name_ + "'");
     }
@@ -205,6 +244,12 @@ class PipelineImpl : public Pipeline {
   uint32_t max_threads_ = kMaxThreadsPerThreadgroup;
   std::vector<Argument> arguments_;
   std::vector<bool> used_;
+
+  const std::shared_ptr<const Program> program_;
+  const Kernel& kernel_;  // of program_
+  const std::map<uint32_t, ConstantValue> constants_;
+  mutable std::mutex counting_mutex_;
+  mutable std::unique_ptr<const Counting> counting_;
 };
 
 }  // namespace

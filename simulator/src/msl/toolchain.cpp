@@ -19,6 +19,7 @@
 
 #include "checks.h"
 #include "hash.h"
+#include "instrument.h"
 
 extern char** environ;
 
@@ -118,11 +119,17 @@ std::string processor() {
 }  // namespace
 
 const Toolchain& Toolchain::instance() {
-  static const Toolchain toolchain;
+  static const Toolchain toolchain(false);
   return toolchain;
 }
 
-Toolchain::Toolchain() : clang_(find_clang()), headers_(find_root() + "/include/metal"), cache_(find_cache()) {
+const Toolchain& Toolchain::counting() {
+  static const Toolchain toolchain(true);
+  return toolchain;
+}
+
+Toolchain::Toolchain(bool counting)
+    : counting_(counting), clang_(find_clang()), headers_(find_root() + "/include/metal"), cache_(find_cache()) {
   if (!fs::is_directory(headers_)) {
     throw std::runtime_error("the headers of Metal shaders are missing: " + headers_ + " (set MPS_SIMULATOR_ROOT)");
   }
@@ -178,7 +185,11 @@ std::vector<std::string> Toolchain::flags() const {
   f.insert(f.end(), {"-march=native", "-mno-red-zone"});
 #endif
   // The calls that include/metal/_msl/checks.h answers. After the optimiser, so that only what runs is checked.
-  if (checks_enabled()) {
+  if (counting_) {
+    // One instruction for each that a lane executes, and no arithmetic wider than the shader's.
+    f.insert(f.end(),
+             {"-DMSL_COUNTERS", "-fno-vectorize", "-fno-slp-vectorize", "-mllvm", "-indvars-widen-indvars=false"});
+  } else if (checks_enabled()) {
     f.insert(f.end(), {"-DMSL_CHECKS", "-gline-tables-only", "-fsanitize=kernel-address,alignment",
                        "-fno-sanitize-recover=alignment", "-fno-sanitize-link-runtime",
                        "-fno-delete-null-pointer-checks"});
@@ -298,11 +309,38 @@ Toolchain::Output Toolchain::parse(const std::string& text) const {
 
 Toolchain::Output Toolchain::compile(const std::string& text, const std::string& path) const {
   std::vector<std::string> arguments = flags();
+  arguments.insert(arguments.end(), {"-include-pch", prelude()});
+  const auto add = [&arguments](const std::vector<std::string>& more) {
+    arguments.insert(arguments.end(), more.begin(), more.end());
+  };
+  if (!counting_) {
+    add(linking(path));
+    return run_on(arguments, text);
+  }
+  const std::string code = temporary() + ".ll";
+  add({"-S", "-emit-llvm", "-o", code});
+  Output output = run_on(arguments, text);
+  if (!output.ok) return output;
+  write_file(code, instrument(read_file(code)));
+  arguments = {"-x", "ir", "-O2", "-Xclang", "-disable-llvm-passes", "-fPIC"};
+  add(linking(path));
+  add({code});
+  output = run(arguments);
+  unlink(code.c_str());
+  return output;
+}
+
+std::vector<std::string> Toolchain::linking(const std::string& path) const {
   // compiler-rt has the conversions to bfloat that Debian 12's libgcc lacks.
-  arguments.insert(arguments.end(),
-                   {"-include-pch", prelude(), "-shared", "-fuse-ld=lld", "-nostartfiles", "-nostdlib++",
-                    "--rtlib=compiler-rt", "--unwindlib=none", "-Wl,-z,defs", "-o", path});
-  return run_on(arguments, text);
+  return {"-shared",
+          "-fuse-ld=lld",
+          "-nostartfiles",
+          "-nostdlib++",
+          "--rtlib=compiler-rt",
+          "--unwindlib=none",
+          "-Wl,-z,defs",
+          "-o",
+          path};
 }
 
 }  // namespace mps_simulator::msl

@@ -13,6 +13,8 @@ class Toolchain {
   // Found once: the headers are in `include/metal` of MPS_SIMULATOR_ROOT, or of the folder above the one that this
   // library lies in; clang is MPS_SIMULATOR_CLANG, or clang++-19 or clang++ 19. Throws std::runtime_error.
   static const Toolchain& instance();
+  // The same, but what it compiles counts what it does: instrument.h.
+  static const Toolchain& counting();
 
   struct Output {
     bool ok;
@@ -40,14 +42,16 @@ class Toolchain {
   std::string cached(const std::string& name, const std::function<bool(const std::string&)>& make) const;
 
  private:
-  Toolchain();
+  explicit Toolchain(bool counting);
   Output run(std::vector<std::string> arguments) const;  // of clang
   Output run(const std::string& program, std::vector<std::string> arguments) const;
   Output run_on(std::vector<std::string> arguments, const std::string& text) const;
   std::vector<std::string> flags() const;
+  std::vector<std::string> linking(const std::string& path) const;
   std::string prelude() const;
   std::string temporary() const;
 
+  bool counting_;
   std::string clang_, headers_, cache_, fingerprint_;
 };
 

@@ -35,14 +35,43 @@ std::string device_name() { return at::mps::MPSDevice::getInstance()->getName();
 
 unsigned core_count() { return at::mps::MPSDevice::getInstance()->getCoreCount(); }
 
-uint64_t open_recording() { return Recorder::instance().open(); }
+uint64_t open_recording(std::optional<uint64_t> counting) { return Recorder::instance().open(counting); }
+
+// The arguments of mps_simulator.Counters.
+py::object counters(const std::shared_ptr<const msl::Counters>& c) {
+  if (!c) return py::none();
+  py::dict executed, issued;
+  for (const auto& o : c->operations) {
+    executed[o.name] = o.executed;
+    issued[o.name] = o.issued;
+  }
+  py::dict result;
+  result["executed"] = executed;
+  result["issued"] = issued;
+  result["device_bytes"] = c->device_bytes;
+  result["constant_bytes"] = c->constant_bytes;
+  result["threadgroup_bytes"] = c->threadgroup_bytes;
+  result["lines"] = c->lines;
+  result["barriers"] = c->barriers;
+  result["threadgroups"] = c->threadgroups;
+  result["threads_per_threadgroup"] = c->threads_per_threadgroup;
+  result["threadgroup_memory"] = c->threadgroup_memory;
+  result["matrix_bytes"] = c->matrix_bytes;
+  result["counted"] = c->counted;
+  result["_traffic"] = py::cpp_function([c](uint64_t cache_bytes, uint64_t in_flight) {
+    const auto t = c->traffic(cache_bytes, in_flight);
+    return py::make_tuple(t.read, t.written);
+  });
+  return result;
+}
 
 py::tuple close_recording(uint64_t recording) {
   auto log = Recorder::instance().close(recording);
   py::list dispatches;
   for (const auto& dispatch : log.dispatches) {
     dispatches.append(py::make_tuple(dispatch.kernel, py::tuple(py::cast(dispatch.grid)),
-                                     py::tuple(py::cast(dispatch.threads_per_threadgroup)), dispatch.label));
+                                     py::tuple(py::cast(dispatch.threads_per_threadgroup)), dispatch.label,
+                                     counters(dispatch.counters)));
   }
   return py::make_tuple(dispatches, log.operators);
 }

@@ -50,7 +50,7 @@ struct Position<msl_types::vec<T, 3>> {
   }
 };
 
-MSL_INLINE Uint3 input(const Worker& w, unsigned t, Input input) {
+MSL_INLINE Uint3 input_value(const Worker& w, unsigned t, Input input) {
   const Place place = w.position_in_threadgroup[t];
   const Uint3 p = {place.x, place.y, place.z}, g = w.threadgroup_position, d = w.dispatch_threads_per_threadgroup;
   switch (input) {
@@ -90,9 +90,18 @@ MSL_INLINE Uint3 input(const Worker& w, unsigned t, Input input) {
   }
 }
 
+// By itself: three numbers at once would come packed into two registers.
+__attribute__((pure)) MSL_INTRINSIC unsigned read_input(const Worker& w, unsigned t, Input input, unsigned axis) {
+  const Uint3 v = input_value(w, t, input);
+  return axis == 0 ? v.x : axis == 1 ? v.y : v.z;
+}
+
 template <class A>
 struct Fetch {
-  static MSL_INLINE A get(const Worker& w, unsigned t, Argument a) { return Position<A>::make(input(w, t, a.input)); }
+  static MSL_INLINE A get(const Worker& w, unsigned t, Argument a) {
+    return Position<A>::make(
+        {read_input(w, t, a.input, 0), read_input(w, t, a.input, 1), read_input(w, t, a.input, 2)});
+  }
 };
 MSL_INLINE void* memory(const Worker& w, Argument a) {
   return a.input == Input::buffer               ? w.buffers[a.index]
@@ -117,10 +126,12 @@ struct MakeIndices<0, I...> {
   typedef Indices<I...> type;
 };
 
+MSL_INTRINSIC unsigned this_thread_index(const Worker& w) { return w.order[w.first + this_fiber()]; }
+
 template <class... A, unsigned... I>
 MSL_INLINE void call(void (*kernel)(A...), const Argument* arguments, Indices<I...>) {
   const Worker& w = worker();
-  const unsigned t = w.order[w.first + this_fiber()];
+  const unsigned t = this_thread_index(w);
   kernel(Fetch<A>::get(w, t, arguments[I])...);
 }
 template <class... A>

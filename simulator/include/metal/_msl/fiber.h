@@ -5,6 +5,7 @@
 // waits for has come, so threads that branched differently only make the ring turn once more.
 #pragma once
 
+#include "counting.h"
 #include "shadow.h"
 
 namespace msl_runtime {
@@ -19,9 +20,21 @@ MSL_INLINE unsigned long stack_pointer() {
 #endif
 }
 
-MSL_INLINE Worker& worker() { return *reinterpret_cast<Worker*>(stack_pointer() & ~(kRegionBytes - 1)); }
+#ifdef MSL_COUNTERS
+__attribute__((const))
+#endif
+MSL_INTRINSIC Worker&
+worker() {
+  return *reinterpret_cast<Worker*>(stack_pointer() & ~(kRegionBytes - 1));
+}
 
-MSL_INLINE unsigned this_fiber() { return ((stack_pointer() & (kRegionBytes - 1)) >> kStackShift) - 1; }
+#ifdef MSL_COUNTERS
+__attribute__((const))
+#endif
+MSL_INTRINSIC unsigned
+this_fiber() {
+  return ((stack_pointer() & (kRegionBytes - 1)) >> kStackShift) - 1;
+}
 
 // Inlined at each wait, so that each indirect jump has its own history in the branch predictor: 2 ns and not 14.
 MSL_INLINE void switch_fiber(Worker& w, unsigned from, unsigned to) {
@@ -99,6 +112,9 @@ MSL_RUNTIME void threadgroup_barrier(unsigned site, [[maybe_unused]] unsigned fl
 #ifdef MSL_CHECKS
   if (w.arrivals == target) order_memory(w, flags);
 #endif
+#ifdef MSL_COUNTERS
+  if (w.arrivals == target) w.counting->barrier(w);
+#endif
   w.waits[w.order[place]] = w.parity;  // stays after the barrier, and then means nothing: the next has the other parity
   const unsigned next = place + 1 < w.threads ? fiber + 1 : 0;
   do {
@@ -151,8 +167,8 @@ struct Exchange {
   const unsigned generation, set;
   const unsigned fiber, lane;
 
-  MSL_INLINE Exchange() : Exchange(worker(), this_fiber()) {}
-  MSL_INLINE Exchange(Worker& w, unsigned fiber)
+  MSL_INTRINSIC Exchange() : Exchange(worker(), this_fiber()) {}
+  MSL_INTRINSIC Exchange(Worker& w, unsigned fiber)
       : w(w),
         s(w.simdgroups[w.order[w.first + fiber] / kSimdWidth]),
         generation(s.generation),

@@ -8,6 +8,7 @@
 #include "atomic.h"
 #include "checks.h"
 #include "compute.h"
+#include "count.h"
 #include "entry.h"
 #include "math.h"
 #include "scalar.h"

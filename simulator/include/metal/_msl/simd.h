@@ -27,7 +27,7 @@ struct simd_type {
 
 // Every lane gives a value; `read` then sees all of them and the mask of those that did.
 template <class T, class F>
-MSL_INLINE auto exchange(T value, unsigned site, F read)
+MSL_INTRINSIC auto exchange(T value, unsigned site, F read)
     -> decltype(read(static_cast<const Exchange&>(Exchange()), 0u)) {
   const Exchange e;
   e.slot<T>(e.lane) = value;
@@ -190,7 +190,7 @@ struct simd_vote {
 };
 
 namespace msl_votes {
-MSL_INLINE uint ballot(bool expr, unsigned site, thread uint& active) {
+MSL_INTRINSIC uint ballot(bool expr, unsigned site, thread uint& active) {
   const msl_runtime::Exchange e;
   e.slot<bool>(e.lane) = expr;
   active = e.meet(site);

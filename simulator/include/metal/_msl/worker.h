@@ -9,8 +9,16 @@
 // For functions of the runtime that touch its own data: they are not to be checked, and therefore not inlined.
 #ifdef MSL_CHECKS
 #define MSL_RUNTIME inline __attribute__((noinline, no_sanitize("address", "alignment")))
+#elif defined(MSL_COUNTERS)
+#define MSL_RUNTIME inline __attribute__((noinline))
 #else
 #define MSL_RUNTIME MSL_INLINE
+#endif
+// For what is an instruction, or nothing, on a GPU: counted as such, and not by the code that stands for it here.
+#ifdef MSL_COUNTERS
+#define MSL_INTRINSIC inline __attribute__((noinline))
+#else
+#define MSL_INTRINSIC MSL_INLINE
 #endif
 
 namespace msl_runtime {
@@ -59,6 +67,7 @@ struct Simdgroup {
 };
 
 struct Checks;
+struct Counting;
 
 struct Worker {
   // The threadgroup in flight. Fiber f runs thread order[first + f]; those before order[first] have returned.
@@ -81,7 +90,8 @@ struct Worker {
   void* threadgroup_memory[kBuffers];
   void* threadgroup_variables[256];
 
-  Checks* checks;  // null: the kernel is compiled without
+  Checks* checks;      // null: the kernel is compiled without
+  Counting* counting;  // null: the kernel is compiled without
 
   // The kernel: for the first thread of a simdgroup, and for the others. Here and in no thread_local, because a fiber
   // goes on with whichever CPU thread runs the next dispatch.
