@@ -106,13 +106,18 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
         encode(make_plan(Pass::input_grad, dtype, *grad_input_params, forced_method), *grad_input_params,
                {&grad_input, &w, &gy, nullptr});
       }
-      if (output_mask[1]) {
-        grad_weight = make_gradient(weight.sizes());
-        encode(make_plan(Pass::weight_grad, dtype, *params, forced_method), *params, {&x, &grad_weight, &gy, nullptr});
-        grad_weight = grad_weight.contiguous(format);
-      }
+      bool has_bias_grad = false;
       if (output_mask[2]) {
         grad_bias = make_gradient({geometry->out_channels});
+      }
+      if (output_mask[1]) {
+        grad_weight = make_gradient(weight.sizes());
+        const Plan plan = make_plan(Pass::weight_grad, dtype, *params, forced_method, output_mask[2]);
+        has_bias_grad = plan.has_bias_grad;
+        encode(plan, *params, {&x, &grad_weight, &gy, has_bias_grad ? &grad_bias : nullptr});
+        grad_weight = grad_weight.contiguous(format);
+      }
+      if (output_mask[2] && !has_bias_grad) {
         encode(make_plan(Pass::bias_grad, dtype, *params), *params, {nullptr, nullptr, &gy, &grad_bias});
       }
       return {grad_input, grad_weight, grad_bias};

@@ -128,7 +128,7 @@ constexpr Tile tile_of(Method method) {
     case Method::gemm_64x128:
       return {64, 128, 1};
     case Method::gemm_32x128:
-      return {32, 128, 0.95};
+      return {32, 128, 0.97};
     case Method::gemm_48x64:
       return {48, 64, 0.99};
     case Method::gemm_32x64:
@@ -187,7 +187,8 @@ SplitK choose_split(Method method, const ConvTranspose3dParams& p) {
   const Product product = product_of(Pass::weight_grad, p);
   const Tile tile = tile_of(method);
   const int64_t tiles = ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups;
-  const int64_t most = std::max<int64_t>(kPartialSums / (product.rows * product.columns * p.groups), 1);
+  // Two more rows: a bias gradient's sums, and what rounding took from them.
+  const int64_t most = std::max<int64_t>(kPartialSums / ((product.rows + 2) * product.columns * p.groups), 1);
   const int64_t wanted = std::min(ceil_div(kThreadgroups, tiles), most);
   const int64_t chunks = std::clamp<int64_t>(wanted / p.batch, 1, ceil_div(product.depth, 8 * kGemmDepth));
   const int64_t length = ceil_div(ceil_div(product.depth, chunks), kGemmDepth) * kGemmDepth;
@@ -233,13 +234,23 @@ bool can(Pass pass, Method method, const ConvTranspose3dParams& p) {
          (method != Method::gemm_64x128 || !needs_total(p));
 }
 
+// Each element of the output meets exactly one input position and tap.
+bool tiles_the_output(const ConvTranspose3dParams& p) {
+  const auto tiles = [](const Axis& axis) {
+    return axis.taps == axis.stride && axis.padding == 0 && (axis.dilation == 1 || axis.taps == 1) &&
+           axis.output == axis.input * axis.stride;
+  };
+  return tiles(p.depth) && tiles(p.height) && tiles(p.width);
+}
+
 Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
   if (!gemm_can(pass, p)) {
     return Method::direct;
   }
   const Product product = product_of(pass, p);
-  // Narrower products leave most of a tile idle.
-  if (std::min(p.in_channels, p.out_channels) < 8 || product.rows < 16 || product.columns < 16 || product.depth < 8) {
+  // Narrower products leave most of a tile idle: the forward pass's fragments are 8 output channels wide.
+  if (p.in_channels < 8 || product.columns < 16 || product.depth < 8 ||
+      (pass == Pass::forward && (p.out_channels < 6 || product.rows < 16))) {
     return Method::direct;
   }
   // The tile of least time, which is the time of the core with most tiles. Splits of a weight gradient fill any GPU.
@@ -337,38 +348,46 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   return params;
 }
 
-Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::optional<Method> forced) {
+Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::optional<Method> forced,
+               bool wants_bias_grad) {
   Plan plan{};
-  Method method = choose_method(pass, p);
-  if (forced && can(pass, *forced, p)) {
-    method = *forced;
-  }
+  const auto add = [&](const Kernel& kernel, const Grid& grid) {
+    plan.steps[plan.step_count++] = make_step(kernel, grid);
+  };
+  const Method method = forced && can(pass, *forced, p) ? *forced : choose_method(pass, p);
   if (p.batch == 0) {
     return plan;
   }
   if (method == Method::direct) {
-    plan.steps[plan.step_count++] = make_step({pass, Method::direct, dtype}, direct_grid(pass, p));
+    add({pass, method, dtype}, direct_grid(pass, p));
     return plan;
   }
   if (pass != Pass::weight_grad) {
-    plan.steps[plan.step_count++] = make_step({pass, method, dtype}, gemm_grid(pass, method, p, 0));
+    add({pass, method, dtype}, gemm_grid(pass, method, p, 0));
     return plan;
   }
   plan.split_k = choose_split(method, p);
-  const int64_t elements = int64_t{p.groups} * p.in_channels * p.out_channels * taps_of(p);
-  plan.partial_sums = elements * plan.split_k.splits;
-  plan.steps[plan.step_count++] = make_step({pass, method, dtype}, gemm_grid(pass, method, p, plan.split_k.splits));
-  plan.steps[plan.step_count++] =
-      make_step({pass, Method::sum_splits, dtype}, {{elements, 1, 1}, {256, 1, 1}, elements * plan.split_k.splits});
+  plan.has_bias_grad = wants_bias_grad && tiles_the_output(p);
+  const int64_t splits = plan.split_k.splits, columns = p.groups * p.out_channels * taps_of(p);
+  const int64_t elements = columns * p.in_channels;
+  plan.partial_sums = splits * (elements + (plan.has_bias_grad ? 2 * columns : 0));
+  add({pass, method, dtype}, gemm_grid(pass, method, p, splits));
+  add({pass, Method::sum_splits, dtype}, {{elements, 1, 1}, {256, 1, 1}, elements * splits});
+  if (plan.has_bias_grad) {
+    const auto threads = threadgroup_of_a_sum(splits * taps_of(p), 1);
+    add({Pass::bias_grad, Method::sum_splits, dtype},
+        {{threads[0], threads[1], int64_t{p.groups} * p.out_channels}, threads, splits * taps_of(p)});
+  }
   return plan;
 }
 
 std::array<std::pair<ConvTranspose3dBuffer, Operand>, kTensorBuffers> operands(const Kernel& kernel) {
-  const bool weight_grad_gemm = kernel.pass == Pass::weight_grad && kernel.method != Method::direct;
   if (kernel.method == Method::sum_splits) {
-    return {{{kPartialSumsBuffer, Operand::partial_sums}, {kWeightBuffer, Operand::weight}}};
+    return {{{kPartialSumsBuffer, Operand::partial_sums},
+             kernel.pass == Pass::bias_grad ? std::pair{kBiasBuffer, Operand::bias}
+                                            : std::pair{kWeightBuffer, Operand::weight}}};
   }
-  if (weight_grad_gemm) {
+  if (kernel.pass == Pass::weight_grad && kernel.method != Method::direct) {
     return {{{kInputBuffer, Operand::input},
              {kOutputBuffer, Operand::output},
              {kPartialSumsBuffer, Operand::partial_sums}}};

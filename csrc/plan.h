@@ -16,7 +16,7 @@ enum class DataType { float32, float16, bfloat16 };
 
 // The family of kernels. `direct`: one thread, or for a sum one threadgroup, computes one element; any problem.
 // `gemm_MxN`: a matrix product in tiles of M rows and N columns; those of 128 columns are the forward pass's.
-// `sum_splits`: the second step of a weight gradient by matrix products.
+// `sum_splits`: the last steps of a weight gradient by matrix products, and of the bias gradient that it computes too.
 enum class Method { direct, gemm_64x128, gemm_32x128, gemm_64x64, gemm_48x64, gemm_32x64, gemm_16x64, sum_splits };
 constexpr size_t kPasses = 4, kDataTypes = 3, kMethods = 8;
 
@@ -60,15 +60,17 @@ struct Step {
 };
 
 struct Plan {
-  std::array<Step, 2> steps;
+  std::array<Step, 3> steps;
   uint32_t step_count;  // 0 for a batch of no samples: outputs are empty then, and gradients zero
   SplitK split_k;
-  int64_t partial_sums;  // float32 elements of memory between the two steps
+  int64_t partial_sums;  // float32 elements of memory between the steps
+  bool has_bias_grad;    // a weight gradient's plan, too
 };
 
-// `forced` overrides the choice of method wherever the method can compute the problem.
+// `forced` overrides the choice of method wherever the method can compute the problem. `wants_bias_grad`: a weight
+// gradient's plan computes that of the bias, too, where it then need not be read from memory once more.
 Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& params,
-               std::optional<Method> forced = std::nullopt);
+               std::optional<Method> forced = std::nullopt, bool wants_bias_grad = false);
 
 // Which tensor a kernel finds at which buffer index.
 enum class Operand { none, input, weight, output, bias, partial_sums };

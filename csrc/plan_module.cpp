@@ -57,7 +57,8 @@ PYBIND11_MODULE(_plan, m) {
   py::class_<Plan>(m, "Plan")
       .def_property_readonly(
           "steps", [](const Plan& plan) { return std::vector<Step>(&plan.steps[0], &plan.steps[0] + plan.step_count); })
-      .def_readonly("partial_sums", &Plan::partial_sums);
+      .def_readonly("partial_sums", &Plan::partial_sums)
+      .def_readonly("has_bias_grad", &Plan::has_bias_grad);
 
   const auto params_of = [](const Geometry& g) {
     const auto params =
@@ -69,10 +70,11 @@ PYBIND11_MODULE(_plan, m) {
   };
   m.def(
       "make_plan",
-      [params_of](Pass pass, DataType dtype, const Geometry& g, std::optional<Method> forced) {
-        return make_plan(pass, dtype, params_of(g), forced);
+      [params_of](Pass pass, DataType dtype, const Geometry& g, std::optional<Method> forced, bool wants_bias_grad) {
+        return make_plan(pass, dtype, params_of(g), forced, wants_bias_grad);
       },
       py::arg("pass_"), py::arg("dtype"), py::arg("geometry"), py::arg("forced") = py::none(),
+      py::arg("wants_bias_grad") = false,
       "The plan for dense tensors; `forced` overrides the method where it can compute the problem. Raises "
       "OverflowError "
       "if the tensors' offsets do not fit 32 bits.");

@@ -5,11 +5,14 @@
 // dilation - padding is outside of the output. With X[c][m] the input and W[c][j] the weight, all in place:
 //     input grad     X[c][m] = sum over j of W[c][j] * Y[m][j]
 //     weight grad    W[c][j] = sum over m of X[c][m] * Y[m][j]      (and over n: split-K, then a fixed-order sum)
+// Where the kernel tiles the output, each of its elements is one Y[m][j], and the weight gradient sums them for the
+// bias.
 
 #include <metal_stdlib>
 
 #include "conv_transpose3d_params.h"
 #include "places.h"
+#include "sums.h"
 #include "tile_gemm.h"
 
 using namespace metal;
@@ -138,7 +141,37 @@ template <typename T, int kM, int kN>
   }
 }
 
-// Leaves float32 partial sums [split][group][c][j].
+// The partial sums of the bias gradient, [split][group][j] pairs of a sum and what rounding took from it, lie behind
+// those of the weight gradient.
+inline device float* column_sums(device float* partial_sums, constant ConvTranspose3dParams& p,
+                                 constant SplitK& split_k) {
+  return partial_sums + long(split_k.splits) * p.groups * p.in_channels * columns(p);
+}
+
+// Terms that are summed without heed of rounding.
+enum { kShortSum = 16 };
+
+// Adds up what the kLanes neighbours of a column have staged of it. Its first lane alone touches its sum.
+template <int kLanes, int kCount>
+inline void add_staged(thread float* staged, threadgroup float2* sums, int k, int row) {
+#pragma unroll
+  for (int e = 0; e < kCount; ++e) {
+    float term = staged[e];
+    for (ushort distance = 1; distance < kLanes; distance *= 2) {
+      term += simd_shuffle_xor(term, distance);
+    }
+    if (k == 0) {
+      const int i = row + e * (kGemmThreads / kLanes);
+      Sum sum;
+      sum.add(sums[i].x, sums[i].y);
+      sum.add(term);
+      sums[i] = float2(sum.value, sum.lost);
+    }
+    staged[e] = 0;
+  }
+}
+
+// Leaves float32 partial sums [split][group][c][j], and with has_bias those of the bias gradient.
 // threadgroups: x = tile of j, y = tile of c, z = (split, group)
 template <typename T, int kM, int kN>
 [[kernel]] void conv_transpose3d_weight_grad_gemm(
@@ -155,6 +188,7 @@ template <typename T, int kM, int kN>
   threadgroup typename Gemm::Staged b[TileB::kSize];
   threadgroup Position position[2][kK];  // of this step and the next
   threadgroup Column column[kN];
+  threadgroup float2 column_sum[kN];  // a Sum of each
 
   const int j0 = int(tile.x) * kN, c0 = int(tile.y) * kM;
   const int split = int(tile.z + first) / p.groups, group = int(tile.z + first) % p.groups;
@@ -167,11 +201,16 @@ template <typename T, int kM, int kN>
   // Rows and columns beyond the last are the last again, and not written.
   for (int i = int(thread_index); i < kN; i += kGemmThreads) {
     column[i] = column_at(p, place_of(min(j0 + i, j_end - 1), taps_of(p)));
+    column_sum[i] = 0;
   }
   // This thread stages one m of every step, in rows and columns kRowStep apart.
   const int own_k = int(thread_index) % kK, own_row = int(thread_index) / kK;
   const int x_channel = int(p.input.channel);
   const Place step_of_m = place_of(kK, inputs_of(p));
+  // For the bias: what this thread has staged of B, a short sum for each of its columns.
+  const bool sums_columns = has_bias && tile.y == 0;
+  float staged_sum[kN / kRowStep] = {};
+  int staged = 0;
 
   Gemm gemm(simdgroup, lane);
   for (int n = first_sample; n < last_sample; ++n) {
@@ -194,7 +233,15 @@ template <typename T, int kM, int kN>
       for (int e = 0; e < kN / kRowStep; ++e) {
         const int i = own_row + e * kRowStep;
         const bool reached = within && contains(from.reaching, column[i].tap);
-        b[TileB::index(own_k, i)] = reached ? y[from.y + column[i].y] : T(0);
+        const T value = reached ? y[from.y + column[i].y] : T(0);
+        b[TileB::index(own_k, i)] = value;
+        if (sums_columns) {
+          staged_sum[e] += float(value);
+        }
+      }
+      if (sums_columns && ++staged == kShortSum) {
+        add_staged<kK, kN / kRowStep>(staged_sum, column_sum, own_k, own_row);
+        staged = 0;
       }
       if (int(thread_index) < kK) {
         m = sum_of(m, step_of_m, inputs_of(p));
@@ -206,6 +253,14 @@ template <typename T, int kM, int kN>
     }
   }
 
+  if (sums_columns) {
+    add_staged<kK, kN / kRowStep>(staged_sum, column_sum, own_k, own_row);
+    device float* pairs = column_sums(partial_sums, p, split_k) + (split * p.groups + group) * j_end * 2;
+    for (int i = own_row; own_k == 0 && i < min(kN, j_end - j0); i += kRowStep) {
+      pairs[(j0 + i) * 2] = column_sum[i].x;
+      pairs[(j0 + i) * 2 + 1] = column_sum[i].y;
+    }
+  }
   device float* sums = partial_sums + (split * p.groups + group) * p.in_channels * j_end;
 #pragma unroll
   for (int i = 0; i < Gemm::kFragmentsM; ++i) {
@@ -237,17 +292,40 @@ template <typename T>
   grad_weight[element] = T(sum);
 }
 
+// The same for the bias, and over the taps. threadgroups: z = o
+template <typename T>
+[[kernel]] void conv_transpose3d_bias_grad_sum_splits(
+    device float* partial_sums [[buffer(kPartialSumsBuffer)]], device T* grad_bias [[buffer(kBiasBuffer)]],
+    constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant SplitK& split_k [[buffer(kSplitBuffer)]],
+    uint3 element [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+    uint3 threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]], uint simdgroups [[simdgroups_per_threadgroup]]) {
+  threadgroup float2 simdgroup_sums[kMaxSimdgroups];
+  const int taps = taps_per_filter(p), j_end = p.groups * columns(p);
+  device const float* pairs = column_sums(partial_sums, p, split_k) + int(element.z) * taps * 2;
+  Sum sum;
+  for (int i = int(thread_index); i < split_k.splits * taps; i += int(threads.x)) {
+    device const float* pair = pairs + (i / taps * j_end + i % taps) * 2;
+    sum.add(pair[0], pair[1]);
+  }
+  const float total = threadgroup_sum(sum, simdgroup_sums, simdgroup, lane, simdgroups);
+  if (thread_index == 0) {
+    grad_bias[element.z] = T(total);
+  }
+}
+
 #define INSTANTIATE_GEMM(kernel_name, m, n, type) \
   template [[host_name(#kernel_name "_" #m "x" #n \
                                     "_" #type)]] [[kernel]] decltype(kernel_name<type, m, n>) kernel_name<type, m, n>;
 #define INSTANTIATE_GEMMS(m, n, type)                            \
   INSTANTIATE_GEMM(conv_transpose3d_input_grad_gemm, m, n, type) \
   INSTANTIATE_GEMM(conv_transpose3d_weight_grad_gemm, m, n, type)
-#define INSTANTIATE_ALL_GEMMS(type) \
-  INSTANTIATE_GEMMS(64, 64, type)   \
-  INSTANTIATE_GEMMS(48, 64, type)   \
-  INSTANTIATE_GEMMS(32, 64, type)   \
-  INSTANTIATE_GEMMS(16, 64, type)   \
-  INSTANTIATE(conv_transpose3d_weight_grad_sum_splits, type)
+#define INSTANTIATE_ALL_GEMMS(type)                          \
+  INSTANTIATE_GEMMS(64, 64, type)                            \
+  INSTANTIATE_GEMMS(48, 64, type)                            \
+  INSTANTIATE_GEMMS(32, 64, type)                            \
+  INSTANTIATE_GEMMS(16, 64, type)                            \
+  INSTANTIATE(conv_transpose3d_weight_grad_sum_splits, type) \
+  INSTANTIATE(conv_transpose3d_bias_grad_sum_splits, type)
 
 INSTANTIATE_ALL_GEMMS(ELEMENT)

@@ -91,3 +91,22 @@ def test_channels_last_is_read_in_place_by_matrix_kernels(method: str) -> None:
 
 def to_channels_last(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous(memory_format=torch.channels_last_3d) if tensor.dim() == 5 else tensor
+
+
+def test_the_weight_gradient_sums_the_bias_gradient_too(record: type[Recording]) -> None:
+    """Where the kernel tiles the output, no other kernel reads the gradient of the output for the bias."""
+    for name, fused in (("tiles_32x32x32", True), ("tiles_overlapping_64", False)):
+        case = next(case for case in TILE_EDGES if case.name == name)
+        tensors = map_tensors(to_mps, make_tensors(case, torch.float32))
+        with record() as recording:
+            forward_and_backward(case, tensors)
+        assert ("conv_transpose3d_bias_grad_sum_splits_float" in recording.kernels) == fused
+        assert ("conv_transpose3d_bias_grad_float" in recording.kernels) != fused
+
+
+def test_the_bias_gradient_of_a_large_volume() -> None:
+    """Sums of many terms that have a mean, through splits, short sums and their totals."""
+    case = Case("volume", (1, 16, 24, 24, 24), (16, 8, 2, 2, 2), stride=(2, 2, 2))
+    tensors = make_tensors(case, torch.float32)
+    tensors["grad_output"] += 1
+    check_case(case, tensors, to_mps)

@@ -114,6 +114,15 @@ def test_partial_sums_are_bounded(g: "_plan.Geometry") -> None:
     assert (len(plan.steps) == 2) == (plan.partial_sums > 0)
 
 
+@geometries
+def test_bias_gradient_costs_no_pass_of_its_own_where_the_kernel_tiles_the_output(g: "_plan.Geometry") -> None:
+    plan = _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, g, None, True)
+    exact = all(o == i * s for o, i, s in zip(g.output, g.input, g.stride)) and list(g.kernel) == list(g.stride)
+    assert plan.has_bias_grad == (exact and plan.partial_sums > 0)
+    assert len(plan.steps) == (3 if plan.has_bias_grad else 2 if plan.partial_sums else 1)
+    assert plan.partial_sums * 4 <= max(8 << 20, 2 * 4 * elements(_plan.Pass.weight_grad, g))
+
+
 def test_a_long_pass_is_cut() -> None:
     """One dispatch per output would keep the display's GPU for seconds: macOS kills that."""
     g = GEOMETRIES["nnunet_128"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KERNELS = "metal/conv_transpose3d_direct.metal"
+SUMS = "metal/sums.h"
 FORWARD_GEMM = "metal/conv_transpose3d_forward_gemm.metal"
 GRAD_GEMM = "metal/conv_transpose3d_grad_gemm.metal"
 PLACES = "metal/places.h"
@@ -89,7 +90,7 @@ FAULTS = [
     ),
     Fault(
         "missing barrier",
-        KERNELS,
+        SUMS,
         "  threadgroup_barrier(mem_flags::mem_threadgroup);\n",
         "",
         "a weight's gradient lacks what the other simdgroups had not yet written",
@@ -174,6 +175,20 @@ FAULTS = [
         "    sum.h -= size.h;\n    ++sum.d;",
         "    sum.h -= size.h;",
         "every plane of a volume is taken for the first",
+    ),
+    Fault(
+        "columns summed once more",
+        GRAD_GEMM,
+        "    staged[e] = 0;",
+        "",
+        "the bias learns from the first voxels again and again",
+    ),
+    Fault(
+        "bias of the first row of tiles",
+        GRAD_GEMM,
+        "const bool sums_columns = has_bias && tile.y == 0;",
+        "const bool sums_columns = has_bias && tile.y == 0 && split == 0;",
+        "the bias learns from a part of the volume",
     ),
     Fault(
         "split left out",
