@@ -66,6 +66,7 @@ CYCLES = {
     "divide64": 160,  # *
     "simdgroup": 2.04,
     "atomic": 8,  # *
+    "access": 1,  # * the slot of a load or store that is given to no multiply-add; its bytes are bounds of their own
 }
 
 # FFMA32 takes 6 cycles, and each of 4 schedulers starts one a cycle: 24 are in flight in a busy core. metal-benchmarks:

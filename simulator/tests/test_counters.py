@@ -134,6 +134,7 @@ def test_bytes_lines_and_traffic_of_a_stream(library):
     c = count(lambda: library.scale(some(1024), some(1024), 2.0, group_size=64))
     assert c.executed["float"] == c.issued["float"] == 1024 and c.fma == 0
     assert c.device_bytes == 2 * 4 * 1024
+    assert c.executed["access"] == c.issued["access"] == 2 * 1024
     assert c.constant_bytes == 4 * 32  # once in each simdgroup
     assert (c.threadgroups, c.counted, c.threads_per_threadgroup) == (16, 16, 64)
     assert c.lines == 16 * 4  # a line is 32 floats; 2 of x and 2 of y
@@ -161,6 +162,7 @@ def test_lanes_that_are_off_are_paid_for(library):
     c = count(lambda: library.branch(some(128), threads=64, group_size=64))
     assert c.executed["fma"] == 2 * 3 * 5  # 3 lanes in 2 simdgroups
     assert c.issued["fma"] == 2 * 32 * 5
+    assert c.executed["access"] == 2 * (32 + 3 * 5 + 32) and c.issued["access"] == 2 * 32 * (1 + 5 + 1)
     assert c.device_bytes == 4 * (64 + 2 * 5 + 64)
 
 
@@ -182,6 +184,7 @@ def test_matrices(library):
     c = count(lambda: library.matrices(some(128), some(128), threads=64, group_size=64))
     assert c.executed["matrix_fma"] == c.issued["matrix_fma"] == 2 * 3 * 512
     assert c.executed["fma"] == 0
+    assert c.executed["access"] == 64 + 2 * 32 * 3  # h[t] = t; two loads and a store by whole simdgroups
     assert c.device_bytes == 2 * (256 + 256)
     assert c.threadgroup_bytes == 64 * 2 + 2 * 64 * 2
     # Two elements in a lane of a, of both sums, and of the matrix of zeros that goes into one of them.
@@ -240,6 +243,11 @@ def test_sampled_like_all(library):
     assert part.lines == pytest.approx(everything.lines, rel=0.01)
     for cache in (16 << 10, 64 << 10, 1 << 20):
         assert part.traffic(cache, 8) == pytest.approx(everything.traffic(cache, 8), rel=0.05)
+    # Less than a row of the grid: w is not seen to be read again, but there is no more to read than there is.
+    little = count(run, accesses=20_000)
+    assert little.counted < 2 * columns
+    assert little.traffic(64 << 10, 8)[0] > 8 * 4 * (x.numel() + w.numel())
+    assert little.traffic(1 << 20, 8)[0] <= 4 * (x.numel() + w.numel() + y.numel())
 
 
 def test_what_cannot_be_asked(library):

@@ -37,6 +37,8 @@ void Counts::add(const Counts& o) {
   device_bytes += o.device_bytes;
   constant_bytes += o.constant_bytes;
   threadgroup_bytes += o.threadgroup_bytes;
+  executed_accesses += o.executed_accesses;
+  issued_accesses += o.issued_accesses;
   lines += o.lines;
   barriers += o.barriers;
   threadgroups += o.threadgroups;
@@ -104,6 +106,20 @@ Collector::Collector(const Launch& launch, unsigned blocks, Sample sample)
     const uint64_t base = reinterpret_cast<uint64_t>(b.base);
     if (b.base) buffers_.push_back({base + b.offset, base + b.length, use.constant});
   }
+}
+
+uint64_t Collector::bound_bytes() const {
+  std::vector<std::pair<uint64_t, uint64_t>> lines;
+  for (const Buffer& b : buffers_) {
+    if (!b.constant) lines.push_back({b.begin / kLineBytes, (b.end + kLineBytes - 1) / kLineBytes});
+  }
+  std::sort(lines.begin(), lines.end());
+  uint64_t count = 0, end = 0;
+  for (const auto& [first, last] : lines) {
+    count += std::max(end, last) - std::max(end, first);
+    end = std::max(end, last);
+  }
+  return count * kLineBytes;
 }
 
 GroupCounter::GroupCounter(Collector& collector, const Worker& w)
@@ -238,6 +254,8 @@ void GroupCounter::flush(const Worker& w, unsigned simdgroup) {
 void GroupCounter::access(const Worker& w, uint64_t* addresses, unsigned count, unsigned what) {
   const uint64_t bytes = what >> 1 & ((1u << (msl_runtime::kInstructionShift - 1)) - 1);
   const bool write = what & 1;
+  const bool row = what >> msl_runtime::kInstructionShift == msl_runtime::kMatrixRow;
+  const uint64_t executed = row ? kSimdWidth : 8 * count, issued = row ? 1 : 8;
   bool ascending = true;
   for (unsigned i = 1; i < count; ++i) ascending &= addresses[i - 1] < addresses[i];
   if (!ascending) {
@@ -247,6 +265,8 @@ void GroupCounter::access(const Worker& w, uint64_t* addresses, unsigned count, 
   const uint64_t arena = reinterpret_cast<uint64_t>(w.arena);
   if (addresses[0] - arena < msl_runtime::kArenaBytes) {
     group_.threadgroup_bytes += count * bytes;
+    group_.executed_accesses += executed;
+    group_.issued_accesses += issued;
     return;
   }
   const Collector::Buffer* b = buffer(addresses[0]);
@@ -256,6 +276,8 @@ void GroupCounter::access(const Worker& w, uint64_t* addresses, unsigned count, 
     return;
   }
   group_.device_bytes += count * bytes;
+  group_.executed_accesses += executed;
+  group_.issued_accesses += issued;
   for (unsigned i = 0; i < count;) {
     const uint64_t number = addresses[i] / kLineBytes;
     LineMask mask = {};
@@ -321,6 +343,7 @@ namespace {
 void fill(Counters& counters, const Collector& collector, uint32_t blocks, const BlockCost* costs) {
   counters.operations.clear();
   for (const char* name : kOperationNames) counters.operations.push_back({name, 0, 0});
+  counters.operations.push_back({"access", 0, 0});
   for (size_t i = 0; i < collector.classes.size(); ++i) {
     const Counts& c = collector.classes[i];
     const double weight = collector.sample().weights[i];
@@ -333,6 +356,8 @@ void fill(Counters& counters, const Collector& collector, uint32_t blocks, const
       counters.operations[k].executed += weight * static_cast<double>(executed);
       counters.operations[k].issued += weight * static_cast<double>(issued * kSimdWidth);
     }
+    counters.operations[kOperations].executed += weight * static_cast<double>(c.executed_accesses) / 8;
+    counters.operations[kOperations].issued += weight * static_cast<double>(c.issued_accesses * kSimdWidth) / 8;
     counters.device_bytes += weight * static_cast<double>(c.device_bytes);
     counters.constant_bytes += weight * static_cast<double>(c.constant_bytes);
     counters.threadgroup_bytes += weight * static_cast<double>(c.threadgroup_bytes);
@@ -378,8 +403,14 @@ Counters count_dispatch(Launch& launch, uint32_t blocks, const BlockCost* costs,
     for (const Counts& c : first.classes) counters.counted += c.threadgroups;
   }
   const auto streams = std::make_shared<const LineStreams>(std::move(first.streams));
-  counters.traffic = [streams, all = grid.volume()](uint64_t cache_bytes, uint64_t in_flight) {
-    return streams->traffic(cache_bytes, in_flight, all);
+  counters.traffic = [streams, all = grid.volume(), bound = first.bound_bytes()](uint64_t cache_bytes,
+                                                                                 uint64_t in_flight) {
+    Traffic t = streams->traffic(cache_bytes, in_flight, all);
+    if (bound <= cache_bytes) {  // nothing ever has to leave, whatever the part that ran lets expect
+      t.read = std::min(t.read, static_cast<double>(bound));
+      t.written = std::min(t.written, static_cast<double>(bound));
+    }
+    return t;
   };
   return counters;
 }

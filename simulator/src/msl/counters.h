@@ -20,6 +20,8 @@ struct Launch;
 struct Counts {
   std::vector<uint64_t> executed, issued;  // of each block: by lanes, and by simdgroups with a lane in it
   uint64_t device_bytes = 0, constant_bytes = 0, threadgroup_bytes = 0;
+  // Loads and stores, of any size: by lanes, and by simdgroups. Eighths: rows of matrices are logged one by one.
+  uint64_t executed_accesses = 0, issued_accesses = 0;
   uint64_t lines = 0, barriers = 0, threadgroups = 0;
   unsigned matrix_bytes = 0;  // the most that a lane held parts of at a time
   uint64_t accesses = 0;      // logged: what counting costs
@@ -45,6 +47,8 @@ class Collector {
   Collector(const Launch& launch, unsigned blocks, Sample sample);
 
   const Sample& sample() const { return sample_; }
+  // Of all lines of the buffers that are not `constant`.
+  uint64_t bound_bytes() const;
   std::vector<Counts> classes;
   std::vector<LineStream> streams;
 

@@ -148,6 +148,8 @@ Traffic LineStreams::traffic(uint64_t cache_bytes, uint64_t in_flight, uint64_t 
     uint64_t at, end, mask;
   };
   const uint64_t here = threadgroups(), half = here / 2;
+  // A part too short for as many to follow each other: fewer at a time share less.
+  if (here < total) in_flight = std::min(in_flight, here / 4);
   Cache cache(cache_bytes, lines_);
   std::vector<Slot> slots;
   uint64_t next = 0;

@@ -190,9 +190,9 @@ std::vector<std::string> Toolchain::flags() const {
     f.insert(f.end(),
              {"-DMSL_COUNTERS", "-fno-vectorize", "-fno-slp-vectorize", "-mllvm", "-indvars-widen-indvars=false"});
   } else if (checks_enabled()) {
-    f.insert(f.end(), {"-DMSL_CHECKS", "-gline-tables-only", "-fsanitize=kernel-address,alignment",
-                       "-fno-sanitize-recover=alignment", "-fno-sanitize-link-runtime",
-                       "-fno-delete-null-pointer-checks"});
+    f.insert(f.end(),
+             {"-DMSL_CHECKS", "-gline-tables-only", "-fsanitize=kernel-address,alignment",
+              "-fno-sanitize-recover=alignment", "-fno-sanitize-link-runtime", "-fno-delete-null-pointer-checks"});
     for (const char* internal :
          {"-asan-instrumentation-with-call-threshold=0", "-asan-stack=0", "-asan-globals=0", "-asan-opt-same-temp=0",
           "-asan-kernel-mem-intrinsic-prefix=1", "-enable-tail-merge=0"}) {
