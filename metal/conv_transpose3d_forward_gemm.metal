@@ -108,8 +108,9 @@ template <typename T, int kM, int kN, int kSumDepth>
                        bits_within(q.w, 1, width.shifts, width.input), depth.shifts, height.shifts);
   }
   // And of B: one column, with neighbouring threads in neighbouring phases, as the weights lie in memory.
-  const int own = int(thread_index) % kN / 64 * 8 + int(thread_index) % 8;
-  const int column = own * 8 + int(thread_index) / 8 % 8;
+  static_assert(kN == kGemmThreads, "a thread stages one column");
+  const int own = int(thread_index / 64 * 8 + thread_index % 8);
+  const int column = own * 8 + int(thread_index / 8 % 8);
   const int filter = taps_per_filter(p), c_stride = p.out_channels * filter, x_channel = int(p.input.channel);
   device const T* x = input + offset(p.input, n, group * p.in_channels);
   device const T* w =
@@ -118,6 +119,8 @@ template <typename T, int kM, int kN, int kSumDepth>
 
   Gemm gemm(simdgroup, lane);
   for (int c = 0; c < p.in_channels; c += kK) {
+    device const T* x_column = x + (c + int(simdgroup)) * x_channel;
+    const int x_count = (p.in_channels - c - int(simdgroup) + kSimdgroups - 1) / kSimdgroups;
     for (int sd = 0; sd < depth.shifts; ++sd) {
       for (int sh = 0; sh < height.shifts; ++sh) {
         for (int sw = 0; sw < width.shifts; ++sw) {
@@ -126,29 +129,22 @@ template <typename T, int kM, int kN, int kSumDepth>
             continue;
           }
           const uint shift = bits_of(sd, sh, sw, depth.shifts, height.shifts);
-          device const T* x_shifted = x + c * x_channel + offset_of(p.input, {0, sd, sh, sw});
+          const int shifted = offset_of(p.input, {0, sd, sh, sw});
 #pragma unroll
           for (int e = 0; e < kM / 32; ++e) {
-#pragma unroll
-            for (int i = 0; i < kK / kSimdgroups; ++i) {
-              const int k = int(simdgroup) + i * kSimdgroups;
-              const bool valid = contains(within[e], shift) && c + k < p.in_channels;
-              a[TileA::index(k, int(lane) + e * 32)] = valid ? x_shifted[x_offset[e] + k * x_channel] : T(0);
-            }
+            stage_line<kK / kSimdgroups, kSimdgroups * TileA::kStride>(
+                a + TileA::index(int(simdgroup), int(lane) + e * 32), x_column + x_offset[e] + shifted,
+                x_channel * kSimdgroups, contains(within[e], shift) ? x_count : 0);
           }
           if (having >> own & 1) {
             const int kd = taps[sd * kFragments + own];
             const int kh = taps[(depth.shifts + sh) * kFragments + own];
             const int kw = taps[(shifts_dh + sw) * kFragments + own];
-            device const T* w_tap = w + c * c_stride + tap_index(p, kd, kh, kw);
-#pragma unroll
-            for (int i = 0; i < kK * kN / kGemmThreads; ++i) {
-              const int k = int(thread_index) / kN + i * (kGemmThreads / kN);
-              b[TileB::index(k, column)] = c + k < p.in_channels ? w_tap[k * c_stride] : T(0);
-            }
+            stage_line<kK, TileB::kStride>(b + column, w + c * c_stride + tap_index(p, kd, kh, kw), c_stride,
+                                           p.in_channels - c);
           }
           threadgroup_barrier(mem_flags::mem_threadgroup);
-          gemm.multiply(a, b, having, simdgroup);
+          gemm.multiply(a, b, having);
           threadgroup_barrier(mem_flags::mem_threadgroup);
         }
       }

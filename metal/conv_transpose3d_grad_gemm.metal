@@ -85,9 +85,11 @@ template <typename T, int kM, int kN>
       x_offset[lane + e * 32] = m.x;
     }
   }
-  // And of A: one j of every step, in rows kRowStep apart. Rows beyond the last are the last again, and not written.
-  const int own_k = int(thread_index) % kK, own_row = c0 + int(thread_index) / kK;
-  device const T* w = weight + group * p.in_channels * j_end;
+  // And of A: one j of every step, in rows kRowStep apart.
+  const int own_k = int(thread_index % kK), own_row = int(thread_index / kK);
+  const int row_count = (p.in_channels - c0 - own_row + kRowStep - 1) / kRowStep;
+  const uint every_tap = (1u << (p.depth.taps + p.height.taps + p.width.taps)) - 1;
+  device const T* w = weight + (group * p.in_channels + c0 + own_row) * j_end + own_k;
   device const T* y = grad_output + offset(p.output, n, group * p.out_channels);
 
   const Extent taps = taps_of(p);
@@ -100,19 +102,16 @@ template <typename T, int kM, int kN>
 
   Gemm gemm(simdgroup, lane);
   for (int j0 = 0, step = 0; j0 < j_end; j0 += kK, step ^= 1) {
+    stage_line<kM / kRowStep, kRowStep * TileA::kStride>(a + TileA::index(own_k, own_row), w + j0, kRowStep * j_end,
+                                                         j0 + own_k < j_end ? row_count : 0);
 #pragma unroll
-    for (int i = 0; i < kM / kRowStep; ++i) {
-      const int row = min(own_row + i * kRowStep, p.in_channels - 1);
-      a[TileA::index(own_k, int(thread_index) / kK + i * kRowStep)] =
-          j0 + own_k < j_end ? w[row * j_end + j0 + own_k] : T(0);
-    }
+    for (int e = 0; e < kN / 32; ++e) {
+      const bool all_reach = reaching[e] == every_tap && j0 + kK <= j_end;
 #pragma unroll
-    for (int i = 0; i < kK / kSimdgroups; ++i) {
-      const int k = int(simdgroup) + i * kSimdgroups;
-      const Column from = column[step][k];
-#pragma unroll
-      for (int e = 0; e < kN / 32; ++e) {
-        b[TileB::index(k, int(lane) + e * 32)] = contains(reaching[e], from.tap) ? y[y_offset[e] + from.y] : T(0);
+      for (int i = 0; i < kK / kSimdgroups; ++i) {
+        const int k = int(simdgroup) + i * kSimdgroups;
+        const bool reached = all_reach || contains(reaching[e], column[step][k].tap);
+        b[TileB::index(k, int(lane) + e * 32)] = reached ? y[y_offset[e] + column[step][k].y] : T(0);
       }
     }
     if (int(thread_index) < kK) {
@@ -120,7 +119,7 @@ template <typename T, int kM, int kN>
       column[step ^ 1][own_k] = column_at(p, j);
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    gemm.multiply(a, b, fragments, simdgroup);
+    gemm.multiply(a, b, fragments);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
 
@@ -198,13 +197,15 @@ template <typename T, int kM, int kN>
   const int m_end = min(positions(p), begin + split_k.length), j_end = columns(p);
   const uint fragments = fragments_below(j_end - j0);
 
-  // Rows and columns beyond the last are the last again, and not written.
+  // Columns beyond the last are the last again, and not written.
   for (int i = int(thread_index); i < kN; i += kGemmThreads) {
     column[i] = column_at(p, place_of(min(j0 + i, j_end - 1), taps_of(p)));
     column_sum[i] = 0;
   }
   // This thread stages one m of every step, in rows and columns kRowStep apart.
-  const int own_k = int(thread_index) % kK, own_row = int(thread_index) / kK;
+  const int own_k = int(thread_index % kK), own_row = int(thread_index / kK);
+  const int row_count = (p.in_channels - c0 - own_row + kRowStep - 1) / kRowStep;
+  const uint every_tap = (1u << (p.depth.taps + p.height.taps + p.width.taps)) - 1;
   const int x_channel = int(p.input.channel);
   const Place step_of_m = place_of(kK, inputs_of(p));
   // For the bias: what this thread has staged of B, a short sum for each of its columns.
@@ -214,7 +215,7 @@ template <typename T, int kM, int kN>
 
   Gemm gemm(simdgroup, lane);
   for (int n = first_sample; n < last_sample; ++n) {
-    device const T* x = input + offset(p.input, n, group * p.in_channels);
+    device const T* x = input + offset(p.input, n, group * p.in_channels + c0 + own_row);
     device const T* y = grad_output + offset(p.output, n, group * p.out_channels);
     Place m = place_of(begin + own_k, inputs_of(p));
     if (int(thread_index) < kK) {
@@ -224,15 +225,13 @@ template <typename T, int kM, int kN>
     for (int m0 = begin, step = 0; m0 < m_end; m0 += kK, step ^= 1) {
       const Position from = position[step][own_k];
       const bool within = m0 + own_k < m_end;
-#pragma unroll
-      for (int e = 0; e < kM / kRowStep; ++e) {
-        const int i = own_row + e * kRowStep;
-        a[TileA::index(own_k, i)] = within ? x[min(c0 + i, p.in_channels - 1) * x_channel + from.x] : T(0);
-      }
+      stage_line<kM / kRowStep, kRowStep * TileA::kStride>(a + TileA::index(own_k, own_row), x + from.x,
+                                                           kRowStep * x_channel, within ? row_count : 0);
+      const bool all_reach = within && from.reaching == every_tap;
 #pragma unroll
       for (int e = 0; e < kN / kRowStep; ++e) {
         const int i = own_row + e * kRowStep;
-        const bool reached = within && contains(from.reaching, column[i].tap);
+        const bool reached = all_reach || (within && contains(from.reaching, column[i].tap));
         const T value = reached ? y[from.y + column[i].y] : T(0);
         b[TileB::index(own_k, i)] = value;
         if (sums_columns) {
@@ -248,7 +247,7 @@ template <typename T, int kM, int kN>
         position[step ^ 1][own_k] = position_at(p, m);
       }
       threadgroup_barrier(mem_flags::mem_threadgroup);
-      gemm.multiply(a, b, fragments, simdgroup);
+      gemm.multiply(a, b, fragments);
       threadgroup_barrier(mem_flags::mem_threadgroup);
     }
   }

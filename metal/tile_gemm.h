@@ -35,6 +35,23 @@ struct StagedTile {
   static constexpr int index(int k, int i) { return kAlongK ? i * kStride + k : k * kStride + i; }
 };
 
+// Stages kCount elements that lie `step` apart, kTileStep apart in the tile; only the first `count` exist, the others
+// are zero. Whole lines, which most are, cost a load, an addition and a store for each element.
+template <int kCount, int kTileStep, typename Element, typename T>
+inline void stage_line(threadgroup Element* tile, device const T* from, int step, int count) {
+  if (count >= kCount) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      tile[i * kTileStep] = Element(*from);
+      from += step;
+    }
+  } else {
+    for (int i = 0; i < kCount; ++i) {
+      tile[i * kTileStep] = i < count ? Element(from[i * step]) : Element(0);
+    }
+  }
+}
+
 // TileA and TileB are StagedTiles. A float32 sum over thousands of products loses digits to its own size: every
 // kSumDepth, what has been summed is added to a total, so that the error grows with the square root of kSumDepth and
 // not of the whole depth. 0: never, and there is room for twice the accumulators.
@@ -51,6 +68,7 @@ struct TileGemm {
   // Loops over fragments are unrolled, so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kFragmentsM][kFragmentsN];
   float2 total[kHasTotal ? kFragmentsM : 1][kHasTotal ? kFragmentsN : 1];  // this lane's elements of each fragment
+  int first_row, first_column;                                             // of this simdgroup
   int row, column;  // in the tile, of this lane's first element of fragment (0, 0); the second is its right neighbour
   int depth = 0;    // of sum
 
@@ -65,30 +83,34 @@ struct TileGemm {
         }
       }
     }
-    row = int(simdgroup) / kSimdgroupsN * kFragmentsM * 8 + (int(lane) / 4 & 4) + int(lane) / 2 % 4;
-    column = int(simdgroup) % kSimdgroupsN * kFragmentsN * 8 + (int(lane) / 4 & 2) * 2 + int(lane) % 2 * 2;
+    first_row = int(simdgroup / kSimdgroupsN) * kFragmentsM * 8;
+    first_column = int(simdgroup % kSimdgroupsN) * kFragmentsN * 8;
+    row = first_row + (int(lane) / 4 & 4) + int(lane) / 2 % 4;
+    column = first_column + (int(lane) / 4 & 2) * 2 + int(lane) % 2 * 2;
   }
 
   // `columns`: a bit for each 8 columns of the tile that take part.
-  void multiply(threadgroup const Staged* a, threadgroup const Staged* b, uint columns, uint simdgroup) {
-    const int first_row = int(simdgroup) / kSimdgroupsN * kFragmentsM * 8;
-    const int first_column = int(simdgroup) % kSimdgroupsN * kFragmentsN * 8;
+  void multiply(threadgroup const Staged* a, threadgroup const Staged* b, uint columns) {
+    a += TileA::index(0, first_row);
+    b += TileB::index(0, first_column);
+    columns >>= uint(first_column) / 8;
+    simdgroup_matrix<Staged, 8, 8> fragment_a[kK / 8][kFragmentsM], fragment_b;
 #pragma unroll
-    for (int k = 0; k < kK; k += 8) {
-      simdgroup_matrix<Staged, 8, 8> fragment_a[kFragmentsM], fragment_b;
+    for (int k = 0; k < kK / 8; ++k) {
 #pragma unroll
       for (int i = 0; i < kFragmentsM; ++i) {
-        simdgroup_load(fragment_a[i], a + TileA::index(k, first_row + i * 8), TileA::kStride, ulong2(0),
-                       !TileA::kIsAlongK);
+        simdgroup_load(fragment_a[k][i], a + TileA::index(k * 8, i * 8), TileA::kStride, ulong2(0), !TileA::kIsAlongK);
       }
+    }
 #pragma unroll
-      for (int j = 0; j < kFragmentsN; ++j) {
-        if (columns >> (first_column / 8 + j) & 1) {
-          simdgroup_load(fragment_b, b + TileB::index(k, first_column + j * 8), TileB::kStride, ulong2(0),
-                         TileB::kIsAlongK);
+    for (int j = 0; j < kFragmentsN; ++j) {
+      if (columns & 1u << j) {
+#pragma unroll
+        for (int k = 0; k < kK / 8; ++k) {
+          simdgroup_load(fragment_b, b + TileB::index(k * 8, j * 8), TileB::kStride, ulong2(0), TileB::kIsAlongK);
 #pragma unroll
           for (int i = 0; i < kFragmentsM; ++i) {
-            simdgroup_multiply_accumulate(sum[i][j], fragment_a[i], fragment_b, sum[i][j]);
+            simdgroup_multiply_accumulate(sum[i][j], fragment_a[k][i], fragment_b, sum[i][j]);
           }
         }
       }

@@ -115,9 +115,9 @@ FAULTS = [
     ),
     Fault(
         "tile unmasked in depth",
-        FORWARD_GEMM,
-        "c + k < p.in_channels ? w_tap[k * c_stride] : T(0);",
-        "w_tap[k * c_stride];",
+        TILE,
+        "  if (count >= kCount) {",
+        "  if (count > 0) {",
         "what lies behind the weight is multiplied",
     ),
     Fault(
@@ -151,8 +151,8 @@ FAULTS = [
     Fault(
         "missing barrier after a product",
         GRAD_GEMM,
-        "gemm.multiply(a, b, fragments, simdgroup);\n      threadgroup_barrier(mem_flags::mem_threadgroup);",
-        "gemm.multiply(a, b, fragments, simdgroup);",
+        "gemm.multiply(a, b, fragments);\n      threadgroup_barrier(mem_flags::mem_threadgroup);",
+        "gemm.multiply(a, b, fragments);",
         "a tile is overwritten while others still multiply it",
     ),
     Fault(
@@ -165,8 +165,8 @@ FAULTS = [
     Fault(
         "taps outside of the output",
         GRAD_GEMM,
-        "const bool reached = within && contains(from.reaching, column[i].tap);",
-        "const bool reached = within;",
+        "const bool reached = all_reach || (within && contains(from.reaching, column[i].tap));",
+        "const bool reached = all_reach || within;",
         "the weight learns from the neighbouring rows",
     ),
     Fault(
