@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -512,8 +513,8 @@ assert x.sum().item() == 5000 * 5001 / 2
 """
 
 
-def start(cache: Path, program: str = PROGRAM) -> subprocess.Popen:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+def start(cache: Path, program: str = PROGRAM, **variables: str) -> subprocess.Popen:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), **variables}
     return subprocess.Popen(
         [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -534,6 +535,28 @@ def test_processes_share_an_empty_cache(tmp_path):
     process = start(cache)
     assert process.wait(timeout=300) == 0
     assert {f: f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()} == before
+
+
+def test_the_cache_is_bounded(tmp_path):
+    """What was used longest ago goes first, and what was used just now stays."""
+    assert start(tmp_path).wait(timeout=300) == 0
+    folder = tmp_path / "mps-simulator" / "msl"
+    kept = {f for f in folder.rglob("*") if f.is_file()}
+    (folder / "another simulator").mkdir()
+    days_unused = {folder / "another simulator" / f"kernel-{days}.so": days for days in range(1, 5)}
+    for file in days_unused:
+        file.write_bytes(bytes(10 << 20))
+    for file in kept:
+        os.utime(file, (time.time() - 9 * 86400,) * 2)
+    for file, days in days_unused.items():
+        os.utime(file, (time.time() - days * 86400,) * 2)
+    megabytes = sum(f.stat().st_size for f in kept) // 2**20 + 1 + 25
+    # Its own prelude and so on are used; another kernel is made.
+    another = PROGRAM.replace("i + 1", "1 + i")
+    assert start(tmp_path, PROGRAM + another, MPS_SIMULATOR_CACHE_MB=str(megabytes)).wait(timeout=300) == 0
+    left = {f for f in folder.rglob("*") if f.is_file()}
+    assert {days for file, days in days_unused.items() if file in left} == {1, 2}
+    assert kept <= left
 
 
 def test_a_cache_that_others_can_write_to_is_refused(tmp_path):

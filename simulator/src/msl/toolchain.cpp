@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <spawn.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include <stdexcept>
 
 #include "checks.h"
+#include "compile_cache.h"
 #include "hash.h"
 #include "instrument.h"
 
@@ -79,29 +79,6 @@ std::string find_clang() {
   if (access(clang.c_str(), X_OK) == 0) return clang;
   throw std::runtime_error(
       "clang++-19, which compiles Metal shaders here, is not installed (apt-get install clang-19)");
-}
-
-// A folder that only this user can write to: its shared objects are loaded into the process.
-void make_private(const fs::path& folder) {
-  fs::create_directories(folder.parent_path());
-  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
-    throw std::runtime_error("cannot make " + folder.string() + ": " + std::strerror(errno));
-  }
-  struct stat s;
-  if (lstat(folder.c_str(), &s) != 0 || !S_ISDIR(s.st_mode) || s.st_uid != geteuid() || (s.st_mode & 022) != 0) {
-    throw std::runtime_error("the shader cache " + folder.string() +
-                             " must be a folder that only its owner, this user, can write to");
-  }
-}
-
-std::string find_cache() {
-  fs::path base = environment("XDG_CACHE_HOME");
-  if (base.empty() && !environment("HOME").empty()) base = fs::path(environment("HOME")) / ".cache";
-  if (base.empty()) base = fs::temp_directory_path() / ("mps-simulator-" + std::to_string(geteuid()));
-  const fs::path cache = base / "mps-simulator";
-  make_private(cache);
-  make_private(cache / "msl");
-  return cache / "msl";
 }
 
 // What -march=native depends on.
@@ -233,13 +210,16 @@ std::string Toolchain::temporary() const {
 
 std::string Toolchain::cached(const std::string& name, const std::function<bool(const std::string&)>& make) const {
   const std::string path = cache_ + "/" + name;
-  if (access(path.c_str(), R_OK) == 0) return path;
+  if (use(path)) return path;
   const std::string partial = temporary() + "-" + name;
   const bool keep = make(partial);
   if (keep && std::rename(partial.c_str(), path.c_str()) != 0) {
     throw std::runtime_error("cannot write " + path + ": " + std::strerror(errno));
   }
   if (!keep) unlink(partial.c_str());
+  // A process adds little to what others left.
+  static const bool pruned = (prune(fs::path(cache_).parent_path(), most_bytes()), true);
+  (void)pruned;
   return keep ? path : "";
 }
 
