@@ -25,8 +25,8 @@ has_python_headers() {
 # Prints the Debian packages that are missing, one a line.
 missing_packages() {
   local package
-  # Compilers and linkers; GNUstep's Foundation; GCC's Objective-C runtime; blocks; the fibers of other processors than x86-64.
-  for package in clang-19 lld-19 llvm-19 libclang-rt-19-dev libgnustep-base-dev gobjc++ libblocksruntime-dev libboost-context-dev; do
+  # Compilers and linkers; GNUstep's Foundation; GCC's Objective-C runtime; the fibers of other processors than x86-64.
+  for package in clang-19 lld-19 llvm-19 libclang-rt-19-dev libgnustep-base-dev gobjc++ libboost-context-dev; do
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
   done
   # Debian's packages complete Debian's Python alone.
@@ -68,7 +68,7 @@ case "$(uname -s)" in
       mapfile -t missing < <(missing_packages)
       [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
     elif ! command -v clang++-19 >/dev/null; then
-      fail "this is no Debian: install clang 19, lld 19, llvm 19, GNUstep base, gobjc++, BlocksRuntime and Boost.Context first"
+      fail "this is no Debian: install clang 19, lld 19, llvm 19, GNUstep base, gobjc++ and Boost.Context first"
     fi
     ;;
   Darwin)
