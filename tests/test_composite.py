@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,15 @@ from torch import nn
 import mps_conv_transpose3d
 from cases import BY_NAME, NETWORKS, SWEEP, Case, cut_down
 from mps_conv_transpose3d import _composite, _switch
-from reference import assert_accurate, assert_all_accurate, check_case, forward_and_backward, make_tensors, map_tensors
+from reference import (
+    DTYPES,
+    assert_accurate,
+    assert_all_accurate,
+    check_case,
+    forward_and_backward,
+    make_tensors,
+    map_tensors,
+)
 
 SMALL = Case("small", (2, 4, 2, 3, 2), (4, 2, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1), groups=2)
 ASYMMETRIC = [
@@ -93,6 +102,40 @@ def test_invalid_backward(name):
 def test_module_left_on_the_cpu():
     with pytest.raises(RuntimeError, match=r"Move the module first: module\.to"):
         nn.ConvTranspose3d(2, 3, 2)(torch.ones(1, 2, 2, 2, 2).to("mps"))
+
+
+def on_devices(input: str, weight: str, bias: str, grad_output: str = "mps") -> None:
+    x, w, b = torch.ones(1, 4, 3, 3, 3).to(input), torch.ones(4, 2, 3, 3, 3).to(weight), torch.ones(2).to(bias)
+    F.conv_transpose3d(x, w, b)
+    gy, zeros, ones = torch.ones(1, 2, 5, 5, 5).to(grad_output), [0] * 3, [1] * 3
+    torch.ops.aten.convolution_backward(gy, x, w, [2], ones, zeros, ones, True, zeros, 1, [True] * 3)
+
+
+REFUSED = {
+    **{
+        f"{name}, {dtype}": partial(forward, "mps", *call, (dtype,) * 3)
+        for name, call in CALLS.items()
+        for dtype in DTYPES.values()
+    },
+    **{
+        name: partial(forward, "mps", (1, 4, 3, 3, 3), (4, 2, 3, 3, 3), {"bias": (2,)}, dtypes)
+        for name, dtypes in MIXED_DTYPES.items()
+    },
+    **{f"grad_output {name}": partial(backward, "mps", *call) for name, call in BACKWARD_CALLS.items()},
+    "grad_output of another batch size": partial(backward, "mps", (2, 2, 5, 5, 5), torch.float32),
+    "weight on the cpu": partial(on_devices, "mps", "cpu", "cpu"),
+    "bias on the cpu": partial(on_devices, "mps", "mps", "cpu"),
+    "input on the cpu": partial(on_devices, "cpu", "mps", "mps"),
+    "grad_output on the cpu": partial(on_devices, "mps", "mps", "mps", "cpu"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_kernels_refuse_it_in_the_same_words(name):
+    """csrc/arguments.cpp and _arguments.py, which serves where the other could not be built, are one set of checks."""
+    by_composite = outcome(REFUSED[name])
+    _switch.serve("kernels")
+    assert outcome(REFUSED[name]) == by_composite
 
 
 @pytest.mark.parametrize("other", ["conv3d", "conv_transpose2d", "conv_transpose1d", "complex"])
