@@ -33,9 +33,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="mps", help="what to hold against the CPU; default %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("build/demo-nnunet"), help="default %(default)s")
     parser.add_argument("--least-agreement", type=float, default=0.999, help="share of voxels; default %(default)s")
-    # Usually they agree to 1e-5. But after so few steps of training a channel may hardly vary over the volume, and
-    # instance norm then magnifies rounding: 0.021 was seen, with every voxel the same.
-    parser.add_argument("--tolerance", type=float, default=0.1, help="of the probabilities; default %(default)s")
+    # The networks agree to 1e-6, but nnU-Net sums logits in float16, weighted by a Gaussian that at a corner is
+    # float16's smallest number, 2^-24. Where a sum falls on the other side of a rounding, a voxel's logit differs by a
+    # unit in the last place: 0.004 between 4 and 8, but a whole 1 at a corner, and a probability by tanh(1/4) = 0.245.
+    # Few voxels do: 4 of 32768 in each of two runs. `python examples/nnunet/precision.py` tells the two apart.
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="of 99.9 %% of the probabilities; %(default)s")
+    parser.add_argument("--worst", type=float, default=0.25, help="difference of a probability; default %(default)s")
     return parser.parse_args()
 
 
@@ -69,14 +72,14 @@ def run(arguments: argparse.Namespace, console: Console) -> list[str]:
     on_mps, on_cpu = (read_prediction(outputs / device, case) for device in (arguments.device, "cpu"))
     report.show_steps(console, nnunet.steps)
     report.show_comparison(console, on_mps, on_cpu, truth)
-    same, difference = report.agreement(on_mps, on_cpu)
+    same, difference, worst = report.agreement(on_mps, on_cpu)
     picture = folder / "demo-nnunet.png"
     title = f"nnU-Net ({arguments.plans} plans) trained on device {arguments.device}"
     report.draw(picture, dataset.load(images / f"{case}_0000.nii.gz"), truth, on_mps, on_cpu, title)
     console.print(f"Picture: {picture}", soft_wrap=True)
     console.print(
         f"{100 * same:.3f} % of the voxels agree with the CPU's prediction from the same checkpoint;"
-        f" probabilities differ by {difference:.1e} at most.",
+        f" probabilities differ by {difference:.1e} at most in 99.9 % of them, by {worst:.1e} in all.",
         soft_wrap=True,
     )
     ours = report.passes(nnunet.steps)
@@ -87,7 +90,9 @@ def run(arguments: argparse.Namespace, console: Console) -> list[str]:
     if not same >= arguments.least_agreement:
         complaints.append(f"only {100 * same:.3f} % of the voxels agree")
     if not difference <= arguments.tolerance:
-        complaints.append(f"probabilities differ by {difference:.2g}, more than {arguments.tolerance:g}")
+        complaints.append(f"many probabilities differ by {difference:.2g}, more than {arguments.tolerance:g}")
+    if not worst <= arguments.worst:
+        complaints.append(f"a probability differs by {worst:.2g}, more than {arguments.worst:g}")
     if on_cpu.probabilities.std() < 0.01:
         complaints.append("the trained network says the same everywhere, so that nothing was compared")
     return complaints
