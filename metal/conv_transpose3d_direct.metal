@@ -72,7 +72,7 @@ inline int offset(constant Strides& strides, int d, int h, int w) {
   return d * strides.depth + h * strides.height + w * strides.width;
 }
 
-// grid: x = W, y = H, z = (n, o, d) of the output
+// grid: x = W, y = H, z = (n, d, o) of the output: the channels of one plane, which read the same input, are neighbours
 template <typename T>
 [[kernel]] void conv_transpose3d_forward(device const T* input [[buffer(kInputBuffer)]],
                                          device const T* weight [[buffer(kWeightBuffer)]],
@@ -82,9 +82,10 @@ template <typename T>
                                          device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
                                          uint3 position [[thread_position_in_grid]]) {
   const int z = int(position.z + first);
-  const int d = z % p.depth.output, h = int(position.y), w = int(position.x);
   const int channels = p.groups * p.out_channels;
-  const int o = z / p.depth.output % channels, n = z / p.depth.output / channels;
+  const int o = z % channels, plane = z / channels;
+  const int d = plane % p.depth.output, n = plane / p.depth.output;
+  const int h = int(position.y), w = int(position.x);
   const int group = o / p.out_channels;
 
   const Reaching along_d = taps_reaching(p.depth, d);

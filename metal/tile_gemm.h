@@ -38,7 +38,7 @@ struct StagedTile {
 // Stages kCount elements that lie `step` apart, kTileStep apart in the tile; only the first `count` exist, the others
 // are zero. Whole lines, which most are, cost a load, an addition and a store for each element.
 template <int kCount, int kTileStep, typename Element, typename T>
-inline void stage_line(threadgroup Element* tile, device const T* from, int step, int count) {
+METAL_FUNC void stage_line(threadgroup Element* tile, device const T* from, int step, int count) {
   if (count >= kCount) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
@@ -65,14 +65,14 @@ struct TileGemm {
 
   static constexpr constant bool kHasTotal = kSumDepth > 0;
 
-  // Loops over fragments are unrolled, so that these arrays lie in registers.
+  // Loops over fragments are unrolled, and functions inlined (METAL_FUNC), so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kFragmentsM][kFragmentsN];
   float2 total[kHasTotal ? kFragmentsM : 1][kHasTotal ? kFragmentsN : 1];  // this lane's elements of each fragment
   int first_row, first_column;                                             // of this simdgroup
   int row, column;  // in the tile, of this lane's first element of fragment (0, 0); the second is its right neighbour
   int depth = 0;    // of sum
 
-  TileGemm(uint simdgroup, uint lane) {
+  METAL_FUNC TileGemm(uint simdgroup, uint lane) {
 #pragma unroll
     for (int i = 0; i < kFragmentsM; ++i) {
 #pragma unroll
@@ -90,7 +90,7 @@ struct TileGemm {
   }
 
   // `columns`: a bit for each 8 columns of the tile that take part.
-  void multiply(threadgroup const Staged* a, threadgroup const Staged* b, uint columns) {
+  METAL_FUNC void multiply(threadgroup const Staged* a, threadgroup const Staged* b, uint columns) {
     a += TileA::index(0, first_row);
     b += TileB::index(0, first_column);
     columns >>= uint(first_column) / 8;
@@ -121,7 +121,7 @@ struct TileGemm {
     }
   }
 
-  void add_to_total() {
+  METAL_FUNC void add_to_total() {
 #pragma unroll
     for (int i = 0; i < kFragmentsM; ++i) {
 #pragma unroll
@@ -134,7 +134,7 @@ struct TileGemm {
   }
 
   // This lane's two elements of a fragment, after the last multiply().
-  float2 value(int i, int j) {
+  METAL_FUNC float2 value(int i, int j) {
     const float2 last = float2(sum[i][j].thread_elements());
     return kHasTotal ? total[i][j] + last : last;
   }
