@@ -71,8 +71,8 @@ def record(*, counters: bool = False, accesses: int | None = None) -> Iterator[R
     The list is filled when the block is left, after a synchronisation, which raises the error of a kernel that failed.
 
     With ``counters``, each dispatch has :class:`Counters`, and takes about ten times as long; results are the same.
-    ``accesses`` bounds that: of a grid that makes more accesses to memory, a part runs, and **what it should have
-    written is not there afterwards**. 10 to 30 million are enough for the models in ``benchmarks/``.
+    ``accesses`` bounds that: of a grid that makes more accesses to memory, a part runs, and **the results are then not
+    to be used**. 10 to 40 million are enough for the model in ``benchmarks/``.
 
     Raises:
         ValueError: ``accesses`` is not positive, or given without ``counters``.

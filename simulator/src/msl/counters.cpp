@@ -65,8 +65,7 @@ Sample first_threadgroups(const Uint3& grid, uint64_t count) {
   return s;
 }
 
-Sample sampled_threadgroups(const Uint3& grid) {
-  constexpr uint64_t kOfTheMiddle = 8, kOfOthers = 2;
+Sample sampled_threadgroups(const Uint3& grid, uint64_t of_a_class) {
   const std::array<uint64_t, 3> n = {grid.x, grid.y, grid.z};
   std::vector<std::pair<uint64_t, uint32_t>> chosen;
   Sample s;
@@ -81,7 +80,7 @@ Sample sampled_threadgroups(const Uint3& grid) {
     }
     if (population == 0) continue;
     const bool large = population * 4 > grid.volume();
-    const uint64_t count = std::min(population, large ? kOfTheMiddle : kOfOthers);
+    const uint64_t count = std::min(population, large ? 4 * of_a_class : of_a_class);
     for (uint64_t k = 0; k < count; ++k) {
       // In the middle of equal parts, so that they are spread over all axes.
       const uint64_t at = (2 * k + 1) * population / (2 * count);
@@ -384,12 +383,18 @@ Counters count_dispatch(Launch& launch, uint32_t blocks, const BlockCost* costs,
 
   uint64_t in_a_row = grid.volume();
   if (accesses != 0) {
-    Collector part(launch, blocks, sampled_threadgroups(grid));
-    run(part);
-    fill(counters, part, blocks, costs);
-    uint64_t made = 0;
-    for (const Counts& c : part.classes) made += c.accesses;
-    in_a_row = std::min(in_a_row, std::max<uint64_t>(1, accesses * part.sample().threadgroups.size() / (made + 1)));
+    Collector probe(launch, blocks, first_threadgroups(grid, 1));
+    run(probe);
+    const uint64_t affordable = accesses / (probe.classes[0].accesses + 1);
+    if (affordable < grid.volume()) {
+      // Also of threadgroups that are a program each: those that share what they read in x and y.
+      constexpr uint64_t kAtLeast = 16, kClasses = 27;
+      in_a_row = std::max(affordable, std::min(kAtLeast, 2 * uint64_t{grid.x} * grid.y));
+      in_a_row = std::min(in_a_row, grid.volume());
+      Collector part(launch, blocks, sampled_threadgroups(grid, affordable < kClasses ? 1 : 2));
+      run(part);
+      fill(counters, part, blocks, costs);
+    }
   }
   Collector first(launch, blocks,
                   in_a_row == grid.volume() ? all_threadgroups(grid) : first_threadgroups(grid, in_a_row));

@@ -7,6 +7,7 @@ namespace mps_simulator::msl {
 namespace {
 
 constexpr uint32_t kNone = UINT32_MAX;
+constexpr uint64_t kShort = 17;
 constexpr LineMask kWhole = {UINT64_MAX, UINT64_MAX};
 
 // Numbers for lines, in the order in which they are met.
@@ -148,8 +149,8 @@ Traffic LineStreams::traffic(uint64_t cache_bytes, uint64_t in_flight, uint64_t 
     uint64_t at, end, mask;
   };
   const uint64_t here = threadgroups(), half = here / 2;
-  // A part too short for as many to follow each other: fewer at a time share less.
-  if (here < total) in_flight = std::min(in_flight, here / 4);
+  const bool scaled = here < total && here < kShort;
+  if (here < total && !scaled) in_flight = std::min(in_flight, here / 4);
   Cache cache(cache_bytes, lines_);
   std::vector<Slot> slots;
   uint64_t next = 0;
@@ -194,7 +195,10 @@ Traffic LineStreams::traffic(uint64_t cache_bytes, uint64_t in_flight, uint64_t 
   std::array<uint64_t, 2> completed = {};
   cache.complete([&](unsigned when) { ++completed[when]; });
   Traffic all = {static_cast<double>(cache.fetched + completed[0] + completed[1]), static_cast<double>(cache.written)};
-  if (total > here && last.events > first.events) {
+  if (scaled) {
+    all.read *= static_cast<double>(total) / static_cast<double>(here);
+    all.written *= static_cast<double>(total) / static_cast<double>(here);
+  } else if (total > here && last.events > first.events) {
     // Not until the end: what runs while others have finished has the cache for itself.
     const double more = static_cast<double>(total - here) / static_cast<double>(here - half);
     const double by_event = more * static_cast<double>(offsets_[here] - offsets_[half]) / (last.events - first.events);

@@ -31,8 +31,8 @@ class LineStreams {
 
   // Through a least-recently-used cache that is empty at first, with `in_flight` threadgroups at a time, in the order
   // of dispatch, all making progress alike. Of all `threadgroups` of the dispatch: those that are not here go on as the
-  // second half of those that are, of which no more than a quarter is then in flight. A line that leaves the cache
-  // written in part counts as read and written.
+  // second half of those that are, of which no more than a quarter is then in flight; or, where no more than 16 are
+  // here, take as much as these. A line that leaves the cache written in part counts as read and written.
   Traffic traffic(uint64_t cache_bytes, uint64_t in_flight, uint64_t threadgroups) const;
 
  private:

@@ -122,7 +122,7 @@ class Pipeline {
   // that is not its, a race, a barrier that some threads never reach ...), std::runtime_error for one of the host.
   virtual void run(const Dispatch& dispatch) const = 0;
   // The same with counters, which takes ten times as long. With `accesses` not 0, no more of a large grid runs than
-  // makes about this many accesses to memory, and what the kernel should have written is not there afterwards.
+  // makes about this many accesses to memory; results are then not to be used.
   virtual Counters count(const Dispatch& dispatch, uint64_t accesses) const = 0;
 };
 
