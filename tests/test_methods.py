@@ -105,8 +105,8 @@ def test_the_weight_gradient_sums_the_bias_gradient_too(record: type[Recording])
 
 
 def test_the_bias_gradient_of_a_large_volume() -> None:
-    """Sums of many terms that have a mean, through splits, short sums and their totals."""
-    case = Case("volume", (1, 16, 24, 24, 24), (16, 8, 2, 2, 2), stride=(2, 2, 2))
+    """Sums of many terms that have a mean: several short sums (of 256 positions) in each of several splits."""
+    case = Case("volume", (1, 16, 24, 24, 24), (16, 64, 2, 2, 2), stride=(2, 2, 2))
     tensors = make_tensors(case, torch.float32)
     tensors["grad_output"] += 1
     check_case(case, tensors, to_mps)
