@@ -57,7 +57,7 @@ class _Places:
     """Gives each node of the tree its place: clang writes a file or line only where it differs from the one before."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = str(folder)
+        self.folder = f"{folder}/"
         self.file = ""
         self.line = 0
         self.resolved: dict[str, str] = {}

@@ -66,10 +66,12 @@ class Toolchain:
         self.clang = wheels.tool("clang++")
         include = self.work / "include"
         include.mkdir(parents=True, exist_ok=True)
-        link = include / "Metal"
-        if not link.is_symlink() or link.resolve() != self.metal_headers.resolve():
-            link.unlink(missing_ok=True)
-            link.symlink_to(self.metal_headers)
+        shared = [METAL_HEADERS.with_name(name) for name in ("MetalPerformanceShaders", "MetalPerformanceShadersGraph")]
+        for folder in (self.metal_headers, *shared):
+            link = include / folder.name
+            if not link.is_symlink() or link.resolve() != folder.resolve():
+                link.unlink(missing_ok=True)
+                link.symlink_to(folder)
         self.includes = include
 
     def flags(self) -> list[str]:
