@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import math
 import shutil
@@ -333,10 +333,9 @@ def test_help(run_python, command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("nnunet", "NnUNet"), ("unetr", "Unetr")])
-def test_listed_operators_are_those_that_are_called(name, kind):
+def test_listed_operators_are_those_that_are_called(name, kind, monkeypatch):
     """networks.json is made by tools/networks.py: it is made anew when the programs or torch change."""
     pytest.importorskip("nnunetv2" if name == "nnunet" else "monai")
-    path = Path(__file__).parents[1] / "tools" / "networks.py"
-    networks = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("networks", path))
-    spec.loader.exec_module(networks)
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
+    networks = importlib.import_module("networks")
     assert _doctor.networks()[name]["operators"] == networks.operators(getattr(networks, kind))

@@ -20,6 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from recorder import Operators
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -156,20 +157,6 @@ class Unetr(Program):
         with torch.inference_mode():
             scores = sliding_window_inference(image, (self.size,) * 3, 2, self.network.eval(), mode="gaussian")
             torch.softmax(scores, 1).argmax(1)
-
-
-class Operators(TorchDispatchMode):
-    """Which operators reach the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "aten":
-            overload = func._schema.overload_name
-            self.names.add(func._schema.name.removeprefix("aten::") + (f".{overload}" if overload else ""))
-        return func(*args, **(kwargs or {}))
 
 
 class Memory(TorchDispatchMode):

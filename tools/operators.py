@@ -40,7 +40,7 @@ VERSIONS = {
 }
 INSTALLED = "2.13"  # the simulator reads its list from torch itself
 
-Operators = set[str]
+Names = set[str]
 
 
 def write_lists() -> None:
@@ -63,7 +63,7 @@ def write_lists() -> None:
         print(f"{version}: {len(refused.stdout.split())} operators without mps, as of {release}")
 
 
-def lacking() -> dict[str, Operators]:
+def lacking() -> dict[str, Names]:
     """By version, the operators that its `mps` lacks."""
     installed = [sys.executable, str(LISTS.with_suffix(".py")), "--refused"]
     lists = {path.stem: set(path.read_text().split()) for path in LISTS.glob("*.txt")}
@@ -75,30 +75,25 @@ def lacking() -> dict[str, Operators]:
 
 
 @contextlib.contextmanager
-def watching(names: Operators) -> Iterator[None]:
+def watching(names: Names) -> Iterator[None]:
     """Adds what the program calls, and what composite operators then call on the device."""
-    from torch.utils._python_dispatch import TorchDispatchMode
+    from recorder import Operators
 
     import mps_simulator
 
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            names.add(func.name().removeprefix("aten::"))
-            return func(*args, **(kwargs or {}))
-
-    with mps_simulator.record() as dispatches, Watch():
+    with mps_simulator.record() as dispatches, Operators() as called:
         yield
-    names.update(name.removeprefix("aten::") for name in dispatches.operators)
+    names.update(called.names, (name.removeprefix("aten::") for name in dispatches.operators))
 
 
-def of_network(network) -> Operators:
+def of_network(network) -> Names:
     """A training step with AdamW, and a prediction by sliding window."""
     import torch
     from monai.inferers import sliding_window_inference
 
     from programs import loss_of, outputs_of
 
-    names: Operators = set()
+    names: Names = set()
     model, image = network.build().to("mps"), network.image().to("mps")
     optimizer = torch.optim.AdamW(model.parameters())
     with watching(names):
@@ -111,7 +106,7 @@ def of_network(network) -> Operators:
     return names
 
 
-def of_reports(*reports: Path) -> Operators:
+def of_reports(*reports: Path) -> Names:
     """What examples/nnunet/recorded.py wrote."""
     names = (json.loads(report.read_text())["operators"] for report in reports)
     return {name.removeprefix("aten::") for operators in names for name in operators}
@@ -121,13 +116,13 @@ def run(*command: str) -> None:
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
 
 
-def of_nnunet(plans: str) -> Operators:
+def of_nnunet(plans: str) -> Names:
     with tempfile.TemporaryDirectory() as folder:
         run("examples/nnunet", "--plans", plans, "--iterations", "2", "--folder", folder)
         return of_reports(*Path(folder, "logs").glob("*_on_mps.json"))
 
 
-def of_tutorial(*options: str) -> Operators:
+def of_tutorial(*options: str) -> Names:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         script = "examples/unetr_tutorial.py", "--steps", "8", "--folder", folder, *options
@@ -135,7 +130,7 @@ def of_tutorial(*options: str) -> Operators:
         return of_reports(report)
 
 
-def programs() -> Iterator[tuple[str, Operators]]:
+def programs() -> Iterator[tuple[str, Names]]:
     """Each with the operators it calls."""
     from programs import NETWORKS
 
@@ -159,7 +154,7 @@ def base(operator: str) -> str:
     return operator.partition(".")[0]
 
 
-def document(called: dict[str, Operators], lists: dict[str, Operators]) -> str:
+def document(called: dict[str, Names], lists: dict[str, Names]) -> str:
     missing = {name: [operators & lists[version] for version in VERSIONS] for name, operators in called.items()}
     every = set().union(*(cell for cells in missing.values() for cell in cells))
     letters = {name: chr(ord("a") + number) for number, name in enumerate(sorted({base(o) for o in every}))}
