@@ -24,6 +24,7 @@ ON_SIMULATOR = importlib.util.find_spec("mps_simulator") is not None
 SIMULATOR_FIXTURES = {"record", "simulator"}
 NEEDS_SIMULATOR = {
     "test_autocast_backward_stays_on_our_kernels",
+    "test_bits_do_not_depend_on_the_order",
     "test_autocast_runs_our_kernel_in_its_dtype",
     "test_bench_says_that_a_simulation_is_one",
     "test_bench_takes_each_path",

@@ -13,8 +13,8 @@ import mps_simulator
 
 pytestmark = pytest.mark.skipif(os.environ.get("MPS_SIMULATOR_CHECKS") == "0", reason="the checks are switched off")
 
-# Name: (body, body with a fault, what the finding says). `a` has 64 floats, `b` and `c` are the same 32 floats; there
-# are 64 threads, `i`, in one threadgroup: two simdgroups.
+# Name: (body, body with a fault, what the finding says). `a`, `k` and `e` have 64 floats, `b` and `c` 32; nobody has
+# written to `e`. There are 64 threads, `i`, in one threadgroup: two simdgroups.
 KERNELS = {
     "read past the end": (
         "a[i] = b[i % 32];",
@@ -106,6 +106,45 @@ KERNELS = {
         "if (i == 0) a[0] = 1; atomic_fetch_add_explicit((device atomic_float*)a, 1.0f, memory_order_relaxed);",
         "an atomic operation, program_source:6: a write of 4 bytes .* a race with thread",
     ),
+    "unwritten device memory": (
+        "e[i] = i; a[i] = e[i];",
+        "if (i != 40) e[i] = i; a[i] = e[i];",
+        r"thread \(40, 0, 0\), program_source:6: a read of 4 bytes at offset 160 of the buffer at index 4, "
+        "which has 256 bytes: nobody has written there",
+    ),
+    "half of a vector is unwritten": (
+        "if (i < 32) { e[2 * i] = 1; e[2 * i + 1] = 1; a[i] = ((device float2*)e)[i].y; }",
+        "if (i < 32) { e[2 * i] = 1; a[i] = ((device float2*)e)[i].y; }",
+        "a read of .* of the buffer at index 4.*nobody has written there",
+    ),
+    "matrix of unwritten device memory": (
+        "simdgroup_float8x8 m; simdgroup_load(m, k, 8); if (i < 32) simdgroup_store(m, a, 8);",
+        "simdgroup_float8x8 m; simdgroup_load(m, e, 8); if (i < 32) simdgroup_store(m, a, 8);",
+        "simdgroup 0, program_source:6: a read of 32 bytes at offset 0 of the buffer at index 4.*nobody has written",
+    ),
+    "matrix stored by half a simdgroup": (
+        "simdgroup_float8x8 m(0.0f); if (i < 32) simdgroup_store(m, a, 8);",
+        "simdgroup_float8x8 m(0.0f); if (i < 16) simdgroup_store(m, a, 8);",
+        r"the simdgroup matrix operations of simdgroup 0 are not reached by all its lanes: thread \(0, 0, 0\) came "
+        r"last to the one at program_source:6, thread \(16, 0, 0\) came last to the one at program_source:6",
+    ),
+    "matrix product by some lanes, before a barrier": (
+        "simdgroup_float8x8 m(1.0f); simdgroup_multiply_accumulate(m, m, m, m);"
+        "threadgroup_barrier(mem_flags::mem_none); a[i] = 1;",
+        "simdgroup_float8x8 m(1.0f); if (a[i] == 0 && i != 33) simdgroup_multiply_accumulate(m, m, m, m);"
+        "threadgroup_barrier(mem_flags::mem_none); a[i] = 1;",
+        r"matrix operations of simdgroup 1 are not reached by all its lanes: .* thread \(33, 0, 0\)",
+    ),
+    "barrier in a branch": (
+        "if (k[i] == 0) threadgroup_barrier(mem_flags::mem_none); a[i] = 1;",
+        "if (k[i] == 0 && i > 3) threadgroup_barrier(mem_flags::mem_none); a[i] = 1;",
+        "the threadgroup_barrier at program_source:6 is not reached by all threads",
+    ),
+    "barrier of a simdgroup in a branch": (
+        "if (i > 31) simdgroup_barrier(mem_flags::mem_none); a[i] = 1;",
+        "if (i > 3) simdgroup_barrier(mem_flags::mem_none); a[i] = 1;",
+        "the simdgroup operation at program_source:6 is not reached by all lanes",
+    ),
 }
 
 
@@ -114,13 +153,14 @@ def run(body: str, group_size: int = 64) -> torch.Tensor:
     b = torch.zeros(32, device="mps")
     c = torch.zeros(32, device="mps")
     k = torch.zeros(64, device="mps")
+    e = torch.empty(64, device="mps")
     torch.mps.compile_shader(f"""#include <metal_stdlib>
 #include <metal_simdgroup_matrix>
 using namespace metal;
 kernel void f(device float* a, const device float* b, device float* c, const device float* k,
-              uint i [[thread_position_in_grid]]) {{
+              device float* e, uint i [[thread_position_in_grid]]) {{
 {body}
-}}""").f(a, b, c, k, threads=64, group_size=group_size)
+}}""").f(a, b, c, k, e, threads=64, group_size=group_size)
     return a.cpu()
 
 
@@ -133,15 +173,105 @@ def test_fault_and_its_like(name):
     run(clean)
 
 
+def every_second(x: torch.Tensor) -> None:
+    x[::2] = 1
+    x[1::2].zero_()
+
+
+# How the host writes to `x`, 64 floats that nobody has written to, and whether that leaves any as they were.
+WRITES = {
+    "nothing": (lambda x: None, False),
+    "fill": (lambda x: x.fill_(1), True),
+    "fill of a part": (lambda x: x[:63].fill_(1), False),
+    "every second": (lambda x: x[::2].fill_(1), False),
+    "both halves": (every_second, True),
+    "copy from the CPU": (lambda x: x.copy_(torch.ones(64)), True),
+    "copy to a part": (lambda x: x[1:].copy_(torch.ones(63)), False),
+    "out=": (lambda x: torch.add(torch.ones(64, device="mps"), 1, out=x), True),
+    "a list of tensors": (lambda x: torch._foreach_zero_([x[:32], x[32:]]), True),
+    "a column": (lambda x: x.view(8, 8)[:, 3].fill_(1), False),
+    "transposed": (lambda x: x.view(8, 8).t().copy_(torch.ones(8, 8)), True),
+    "through the storage": (lambda x: x.untyped_storage().copy_(torch.ones(64).untyped_storage()), True),
+    "resized": (lambda x: x.resize_(32).fill_(1).resize_(64), False),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_what_the_host_has_written(name):
+    write, complete = WRITES[name]
+    library = torch.mps.compile_shader("""kernel void read(device float* y, const device float* x,
+                                                        uint i [[thread_position_in_grid]]) { y[i] = x[i]; }""")
+    x, y = torch.empty(64, device="mps"), torch.empty(64, device="mps")
+    write(x)
+    if complete:
+        library.read(y, x)
+        assert torch.equal(y.cpu(), x.cpu())
+        return
+    with pytest.raises(mps_simulator.Finding, match=r"of the buffer at index 1.*nobody has written there"):
+        library.read(y, x)
+        torch.mps.synchronize()
+    library.read(y, x.zero_())
+    assert y.eq(0).all()
+
+
+def test_a_buffer_handed_out_anew_is_unwritten():
+    library = torch.mps.compile_shader("""kernel void twice(device float* x, uint i [[thread_position_in_grid]]) {
+                                            x[i] *= 2; }""")
+    library.twice(torch.ones(77, device="mps"))
+    torch.mps.synchronize()
+    with pytest.raises(mps_simulator.Finding, match="nobody has written there"):
+        library.twice(torch.empty(77, device="mps"))
+        torch.mps.synchronize()
+
+
+def test_offsets_are_multiples_of_the_type():
+    library = torch.mps.compile_shader("""kernel void f(device float2* x) { x[0] = 1; }""")
+    x = torch.zeros(8, device="mps")
+    library.f(x[2:], threads=1)
+    with pytest.raises(mps_simulator.Finding, match="the offset 4 of the buffer at index 0 for x must be a multiple"):
+        library.f(x[1:], threads=1)
+    library.f(x[4:], threads=1)
+    assert x.tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
+
+
 def test_threadgroups_are_ordered_by_nothing():
     run("threadgroup_barrier(mem_flags::mem_device); a[i] = i;", group_size=32)
     with pytest.raises(mps_simulator.Finding, match=r"of the buffer at index 0.*a race with threadgroup number"):
         run("a[i % 32] = i;", group_size=32)
 
 
-def test_divergence_is_a_finding():
-    with pytest.raises(mps_simulator.Finding, match="some have returned"):
-        run("if (i == 3) return; threadgroup_barrier(mem_flags::mem_none);")
+def test_readers_of_an_earlier_dispatch_are_forgotten():
+    library = torch.mps.compile_shader("""
+        kernel void sum(device float* x, device float* y, uint i [[thread_position_in_grid]]) { y[i] = x[0] + x[1]; }
+        kernel void fill(device float* x, uint i [[thread_position_in_grid]]) { x[i] = 1; }""")
+    for _ in range(10):  # until the shadow memory of one is the other's
+        x, y = torch.zeros(64, device="mps"), torch.zeros(64, device="mps")
+        library.sum(x, y, threads=64, group_size=8)
+        library.fill(x, threads=64, group_size=8)
+    torch.mps.synchronize()
+
+
+TWICE = """
+import torch
+x = torch.ones(64, device="mps")
+f = torch.mps.compile_shader("kernel void f(device float* x, uint i [[thread_position_in_grid]]) { x[i] *= 2; }").f
+f(x)
+f(x)
+torch.mps.synchronize()
+"""
+
+
+@pytest.mark.parametrize("dispatches", ["serial", "concurrent"])
+def test_the_encoder_of_a_stream_may_be_concurrent(dispatches):
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE],
+        env={**os.environ, "MPS_SIMULATOR_DISPATCHES": dispatches},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = "a race with another dispatch of the same concurrent encoder" in done.stderr
+    assert (found, done.returncode) == ((True, 1) if dispatches == "concurrent" else (False, 0)), done.stderr
 
 
 ORDERED = """

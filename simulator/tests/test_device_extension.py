@@ -8,6 +8,8 @@ import pytest
 import torch
 from cmake_project import build
 
+import mps_simulator
+
 
 @pytest.fixture(scope="module")
 def ops(tmp_path_factory):
@@ -66,10 +68,10 @@ def test_an_exception_comes_out_of_the_queue(ops):
 
 
 def test_what_ends_the_process_on_a_mac_raises(ops):
-    with pytest.raises(RuntimeError, match="outside dispatch_sync"):
+    with pytest.raises(mps_simulator.Finding, match="outside dispatch_sync"):
         ops.encoder_outside_the_queue()
     x = torch.ones(10, device="mps")
-    with pytest.raises(RuntimeError, match="waits for that queue for ever"):
+    with pytest.raises(mps_simulator.Finding, match="waits for that queue for ever"):
         ops.operator_inside_the_queue(x)
     ops.twice(x)
     assert x.tolist() == [2.0] * 10

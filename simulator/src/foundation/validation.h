@@ -6,10 +6,13 @@
 
 namespace mps_simulator {
 
-// Raised from the call at fault instead of aborting, so that a test sees it (a RuntimeError in Python) and goes on.
+// Raised from the call at fault instead of aborting, so that a test sees it (a Finding in Python) and goes on.
 struct ValidationError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+// Throws what Python sees as mps_simulator.Finding. Set by the Python module; null in a program without it.
+extern void (*throw_finding)(const std::string& what);
 
 [[noreturn]] void fail_validation(const std::string& message);
 

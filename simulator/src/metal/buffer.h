@@ -5,11 +5,17 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
+
+#include "../msl/buffer_memory.h"
 
 namespace mps_simulator {
 
 // All of a buffer's memory, of private storage too, for which -contents is null.
 std::byte* host_memory(id<MTLBuffer> buffer);
+
+// What is known of that memory. Whoever writes to it tells so there.
+const std::shared_ptr<msl::BufferMemory>& memory_of(id<MTLBuffer> buffer);
 
 // A buffer around memory of any alignment, where newBufferWithBytesNoCopy wants whole pages. `release` runs when the
 // last reference to the buffer is gone.
@@ -24,7 +30,7 @@ size_t allocated_bytes();
   std::byte* _memory;
   NSUInteger _length;
   MTLResourceOptions _options;
-  std::function<void()>* _release;
+  std::shared_ptr<mps_simulator::msl::BufferMemory>* _state;
   id<MTLHeap> _heap;
   NSString* _label;
 }
@@ -35,4 +41,5 @@ size_t allocated_bytes();
                        options:(MTLResourceOptions)options
                        release:(std::function<void()>)release;
 - (std::byte*)memory;
+- (const std::shared_ptr<mps_simulator::msl::BufferMemory>&)state;
 @end

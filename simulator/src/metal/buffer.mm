@@ -22,6 +22,10 @@ constexpr size_t kAlignment = 16384;
 
 std::byte* host_memory(id<MTLBuffer> buffer) { return [static_cast<SimulatedBuffer*>(buffer) memory]; }
 
+const std::shared_ptr<msl::BufferMemory>& memory_of(id<MTLBuffer> buffer) {
+  return [static_cast<SimulatedBuffer*>(buffer) state];
+}
+
 id<MTLBuffer> new_buffer_around(void* memory, size_t length, std::function<void()> release) {
   return [[SimulatedBuffer alloc] initWithMemory:memory
                                           length:length
@@ -47,6 +51,7 @@ using namespace mps_simulator;
   }
   std::memset(memory, kPoison, length);
   self = [self initWithMemory:memory length:length options:options release:[memory] { std::free(memory); }];
+  (*_state)->set_unwritten();
   _heap = [heap retain];
   return self;
 }
@@ -59,16 +64,16 @@ using namespace mps_simulator;
     _memory = static_cast<std::byte*>(memory);
     _length = length;
     _options = options;
-    _release = new std::function<void()>(std::move(release));
+    _state = new std::shared_ptr(std::make_shared<msl::BufferMemory>(length, std::move(release)));
     total_bytes += length;
   }
   return self;
 }
 
 - (void)dealloc {
-  if (_release) {
-    (*_release)();
-    delete _release;
+  if (_state) {
+    (*_state)->let_go();
+    delete _state;
     total_bytes -= _length;
   }
   if (_heap) [static_cast<SimulatedHeap*>(_heap) giveBack:_length];
@@ -79,6 +84,10 @@ using namespace mps_simulator;
 
 - (std::byte*)memory {
   return _memory;
+}
+
+- (const std::shared_ptr<msl::BufferMemory>&)state {
+  return *_state;
 }
 
 - (NSUInteger)length {
@@ -94,8 +103,11 @@ using namespace mps_simulator;
   return reinterpret_cast<uint64_t>(_memory);
 }
 
+// What the host writes there from now on is not seen.
 - (void*)contents {
-  return [self storageMode] == MTLStorageModePrivate ? nullptr : _memory;
+  if ([self storageMode] == MTLStorageModePrivate) return nullptr;
+  (*_state)->set_written();
+  return _memory;
 }
 
 - (void)didModifyRange:(NSRange)range {

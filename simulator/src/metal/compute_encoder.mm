@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <vector>
 
 #include "../msl/msl.h"
 #include "../record.h"
+#import "buffer.h"
 #import "command_buffer.h"
 #import "error.h"
 #import "pipeline.h"
@@ -24,6 +26,12 @@ struct Bindings {
   std::array<msl::BufferBinding, msl::kMaxBuffers> buffers;
   std::array<std::shared_ptr<std::vector<std::byte>>, msl::kMaxBuffers> bytes;  // behind the buffers that setBytes made
   std::array<size_t, msl::kMaxBuffers> threadgroup_memory{};
+};
+
+// Dispatches of a concurrent encoder since the last barrier.
+struct Concurrent {
+  std::shared_ptr<msl::Unordered> unordered = msl::begin_unordered();
+  std::vector<std::function<void()>> dispatches;
 };
 
 namespace {
@@ -52,18 +60,19 @@ using namespace mps_simulator;
 - (instancetype)initWithBuffer:(SimulatedCommandBuffer*)buffer dispatchType:(MTLDispatchType)type {
   if ((self = [super initWithBuffer:buffer])) {
     _bindings = new Bindings;
-    _dispatchType = type;
+    if (type == MTLDispatchTypeConcurrent) _concurrent = new Concurrent;
   }
   return self;
 }
 
 - (void)dealloc {
   delete _bindings;
+  delete _concurrent;
   [super dealloc];
 }
 
 - (MTLDispatchType)dispatchType {
-  return _dispatchType;
+  return _concurrent ? MTLDispatchTypeConcurrent : MTLDispatchTypeSerial;
 }
 
 - (void)check:(const char*)call index:(NSUInteger)index {
@@ -95,15 +104,14 @@ using namespace mps_simulator;
   }
   const auto* first = static_cast<const std::byte*>(bytes);
   auto copy = std::make_shared<std::vector<std::byte>>(first, first + length);
-  _bindings->buffers[index] = {copy->data(), length, 0};
+  _bindings->buffers[index] = {copy->data(), length};
   _bindings->bytes[index] = std::move(copy);
 }
 
 - (void)setBuffer:(id<MTLBuffer>)buffer offset:(NSUInteger)offset atIndex:(NSUInteger)index {
   [self check:"setBuffer" index:index];
   if (buffer) [self check:"setBuffer" offset:offset length:buffer.length];
-  _bindings->buffers[index] =
-      buffer ? msl::BufferBinding{[self use:buffer], buffer.length, offset} : msl::BufferBinding{};
+  _bindings->buffers[index] = buffer ? [self use:buffer offset:offset] : msl::BufferBinding{};
   _bindings->bytes[index] = nullptr;
 }
 
@@ -137,6 +145,12 @@ using namespace mps_simulator;
 - (void)checkArguments:(const msl::Pipeline&)pipeline {
   for (const msl::Argument& argument : pipeline.arguments()) {
     const bool is_buffer = argument.kind == msl::ArgumentKind::buffer;
+    const size_t offset = _bindings->buffers[argument.index].offset;
+    if (is_buffer && offset % argument.alignment) {
+      [self fail:"kernel " + pipeline.name() + ": the offset " + std::to_string(offset) + " of the buffer at index " +
+                 std::to_string(argument.index) + " for " + argument.name + " must be a multiple of " +
+                 std::to_string(argument.alignment)];
+    }
     if (is_buffer ? _bindings->buffers[argument.index].base != nullptr
                   : _bindings->threadgroup_memory[argument.index] != 0) {
       continue;
@@ -184,13 +198,14 @@ using namespace mps_simulator;
   dispatch.threads_per_threadgroup = to_uint3(size);
   dispatch.buffers = _bindings->buffers;
   dispatch.threadgroup_memory = _bindings->threadgroup_memory;
+  if (_concurrent) dispatch.unordered = _concurrent->unordered;
   NSString* label = [_bindings->pipeline label] ?: _label;
   DispatchRecord record{pipeline->name(),
                         mps_simulator::to_string(label),
                         {grid.width, grid.height, grid.depth},
                         {size.width, size.height, size.depth},
                         nullptr};
-  [self append:[pipeline, dispatch, record = std::move(record), bytes = _bindings->bytes]() mutable {
+  std::function<void()> run = [pipeline, dispatch, record = std::move(record), bytes = _bindings->bytes]() mutable {
     Recorder& recorder = Recorder::instance();
     if (const std::optional<uint64_t> accesses = recorder.counting()) {
       record.counters = std::make_shared<msl::Counters>(pipeline->count(dispatch, *accesses));
@@ -198,7 +213,12 @@ using namespace mps_simulator;
       pipeline->run(dispatch);
     }
     if (recorder.recording()) recorder.add(record);
-  }];
+  };
+  if (_concurrent) {
+    _concurrent->dispatches.push_back(std::move(run));
+  } else {
+    [self append:std::move(run)];
+  }
 }
 
 - (void)dispatchThreads:(MTLSize)grid threadsPerThreadgroup:(MTLSize)size {
@@ -216,13 +236,34 @@ using namespace mps_simulator;
                        call:call];
 }
 
-// Dispatches run one after another, whatever the dispatch type: each barrier holds.
+// Hands on what a concurrent encoder may run in any order; what comes later is not mixed with it.
+- (void)appendConcurrent {
+  for (size_t i : msl::order_of_unordered(_concurrent->dispatches.size())) {
+    [self append:std::move(_concurrent->dispatches[i])];
+  }
+  _concurrent->dispatches.clear();
+}
+
 - (void)memoryBarrierWithScope:(MTLBarrierScope)scope {
   [self checkOpen:"memoryBarrierWithScope:"];
+  if (!_concurrent || !(scope & MTLBarrierScopeBuffers)) return;
+  [self appendConcurrent];
+  _concurrent->unordered = msl::begin_unordered();
 }
 
 - (void)memoryBarrierWithResources:(const id<MTLResource>[])resources count:(NSUInteger)count {
   [self checkOpen:"memoryBarrierWithResources:count:"];
+  if (!_concurrent) return;
+  [self appendConcurrent];
+  std::vector<std::byte*> ordered;
+  for (NSUInteger i = 0; i < count; ++i) ordered.push_back(host_memory(static_cast<id<MTLBuffer>>(resources[i])));
+  _concurrent->unordered = msl::begin_unordered(_concurrent->unordered, ordered);
+}
+
+- (void)endEncoding {
+  [self checkOpen:"endEncoding"];
+  if (_concurrent) [self appendConcurrent];
+  [super endEncoding];
 }
 
 - (void)useResource:(id<MTLResource>)resource usage:(MTLResourceUsage)usage {

@@ -160,7 +160,10 @@ NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) { return [[NSArray alloc] initWi
 - (id<MTLBuffer>)newBufferWithBytes:(const void*)pointer length:(NSUInteger)length options:(MTLResourceOptions)options {
   if (!pointer) fail_validation("newBufferWithBytes: the pointer is null");
   id<MTLBuffer> buffer = [self newBufferWithLength:length options:options];
-  if (buffer) std::memcpy(host_memory(buffer), pointer, length);
+  if (buffer) {
+    std::memcpy(host_memory(buffer), pointer, length);
+    memory_of(buffer)->set_written();
+  }
   return buffer;
 }
 

@@ -6,6 +6,8 @@
 #include <functional>
 #include <string>
 
+#include "../msl/msl.h"
+
 @class SimulatedCommandBuffer;
 
 @interface SimulatedEncoder : NSObject <MTLCommandEncoder> {
@@ -21,6 +23,6 @@
 // Refuses the call.
 - (void)fail:(const std::string&)message __attribute__((noreturn));
 // The buffer's memory, which the commands may use until they are complete.
-- (std::byte*)use:(id<MTLBuffer>)buffer;
+- (mps_simulator::msl::BufferBinding)use:(id<MTLBuffer>)buffer offset:(NSUInteger)offset;
 - (void)append:(std::function<void()>)command;
 @end

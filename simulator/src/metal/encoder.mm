@@ -38,9 +38,9 @@ using namespace mps_simulator;
   if (_ended) [self fail:std::string(call) + " after endEncoding"];
 }
 
-- (std::byte*)use:(id<MTLBuffer>)buffer {
+- (msl::BufferBinding)use:(id<MTLBuffer>)buffer offset:(NSUInteger)offset {
   [_buffer hold:buffer];
-  return host_memory(buffer);
+  return {host_memory(buffer), buffer.length, offset, memory_of(buffer)};
 }
 
 - (void)append:(std::function<void()>)command {

@@ -46,11 +46,12 @@ class Shadows {
     void* p = mmap(nullptr, cells * sizeof(DeviceCell), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::runtime_error("no memory for the checks of a dispatch");
-    return {static_cast<DeviceCell*>(p), cells};
+    return {static_cast<DeviceCell*>(p), cells, generation_};
   }
 
   void give_back(const Shadow& s) {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (s.generation != generation_) return drop(s);
     free_.push_back(s);
     if (free_.size() <= kKept) return;
     drop(free_.front());
@@ -64,6 +65,7 @@ class Shadows {
       for (const Shadow& s : free_) drop(s);
       free_.clear();
       next_ = 1;
+      ++generation_;
     }
     const uint64_t first = next_;
     next_ += threadgroups;
@@ -78,6 +80,7 @@ class Shadows {
   std::mutex mutex_;
   std::vector<Shadow> free_;
   uint64_t next_ = 1;
+  unsigned generation_ = 0;  // counts how often the numbers began again
 };
 
 std::string triple(const msl_runtime::Uint3& v) {
@@ -187,12 +190,66 @@ void Order::threads(uint64_t threadgroup, unsigned threads, unsigned short* orde
   }
 }
 
-DispatchMemory::DispatchMemory(const Launch& launch, uint64_t threadgroups) : arena_bytes_(launch.arena_bytes) {
+RangeShadow::RangeShadow(uint64_t begin, uint64_t end, uint64_t first_group)
+    : begin(begin),
+      end(end),
+      first_group(first_group),
+      writes(Shadows::instance().take((end - begin) / msl_runtime::kBytesPerCell + 1)),
+      reads(Shadows::instance().take((end - begin) / msl_runtime::kBytesPerCell + 1)) {}
+
+RangeShadow::~RangeShadow() {
+  Shadows::instance().give_back(writes);
+  Shadows::instance().give_back(reads);
+}
+
+Unordered::Unordered(std::shared_ptr<Unordered> before, std::vector<uint64_t> ordered)
+    : before_(std::move(before)), ordered_(std::move(ordered)) {}
+
+std::shared_ptr<RangeShadow> Unordered::find(uint64_t begin, uint64_t end) const {
+  for (const auto& shadow : shadows_) {
+    if (shadow->begin == begin && shadow->end == end) return shadow;
+  }
+  if (!before_ || std::find(ordered_.begin(), ordered_.end(), begin) != ordered_.end()) return nullptr;
+  return before_->find(begin, end);
+}
+
+std::shared_ptr<RangeShadow> Unordered::shadow(uint64_t begin, uint64_t end, uint64_t first_group) {
+  auto found = find(begin, end);
+  if (!found) shadows_.push_back(found = std::make_shared<RangeShadow>(begin, end, first_group));
+  return found;
+}
+
+std::shared_ptr<Unordered> begin_unordered() { return std::make_shared<Unordered>(nullptr, std::vector<uint64_t>()); }
+
+std::shared_ptr<Unordered> begin_unordered(std::shared_ptr<Unordered> before, const std::vector<std::byte*>& ordered) {
+  std::vector<uint64_t> addresses;
+  for (const std::byte* at : ordered) addresses.push_back(reinterpret_cast<uint64_t>(at));
+  return std::make_shared<Unordered>(std::move(before), std::move(addresses));
+}
+
+std::vector<size_t> order_of_unordered(size_t dispatches) {
+  std::vector<size_t> order;
+  for (size_t i = 0; i < dispatches; ++i) order.push_back(Order::of_environment().threadgroup(i, dispatches));
+  return order;
+}
+
+DispatchMemory::DispatchMemory(const Launch& launch, uint64_t threadgroups)
+    : first_group_(Shadows::instance().number(threadgroups)), arena_bytes_(launch.arena_bytes) {
+  Unordered* const unordered = launch.dispatch->unordered.get();
+  uint64_t of_buffer[msl_runtime::kBuffers];
   for (const BufferUse& use : launch.buffers) {
     const BufferBinding& b = launch.dispatch->buffers[use.index];
     if (!b.base) continue;
     const uint64_t base = reinterpret_cast<uint64_t>(b.base);
-    bounds_.push_back({base + b.offset, base + b.length, use.index, use.writable, 0, 0, nullptr, nullptr});
+    Bound bound{};
+    bound.begin = base + b.offset;
+    bound.end = base + b.length;
+    bound.index = use.index;
+    bound.writable = use.writable;
+    if (b.memory) written_.push_back(b.memory->written());
+    if (b.memory && written_.back()) bound.written = written_.back().get() + b.offset;
+    of_buffer[bounds_.size()] = base;
+    bounds_.push_back(bound);
   }
   // Buffers that overlap share their shadow.
   std::vector<Bound*> by_begin;
@@ -205,24 +262,22 @@ DispatchMemory::DispatchMemory(const Launch& launch, uint64_t threadgroups) : ar
       end = std::max<uint64_t>(end, by_begin[j]->end);
       writable |= by_begin[j]->writable;
     }
-    if (!writable) continue;
-    const uint64_t begin = by_begin[i]->begin / msl_runtime::kBytesPerCell * msl_runtime::kBytesPerCell,
-                   shadowed = std::min(end - begin, kShadowed);
-    const size_t cells = shadowed / msl_runtime::kBytesPerCell + 1;
-    for (int k = 0; k < 2; ++k) shadows_.push_back(Shadows::instance().take(cells));
+    if (!writable && !unordered) continue;
+    // Unordered dispatches find each other's shadow by the address of the buffer, whatever their offsets.
+    const uint64_t at = unordered ? of_buffer[by_begin[i] - bounds_.data()] : by_begin[i]->begin,
+                   begin = at / msl_runtime::kBytesPerCell * msl_runtime::kBytesPerCell,
+                   shadowed_end = begin + std::min(end - begin, kShadowed);
+    shadows_.push_back(unordered ? unordered->shadow(begin, shadowed_end, first_group_)
+                                 : std::make_shared<RangeShadow>(begin, shadowed_end, first_group_));
     for (size_t k = i; k < j; ++k) {
       Bound& b = *by_begin[k];
       b.shadow_begin = begin;
-      b.shadow_end = begin + shadowed;
-      b.writes = (shadows_.end() - 2)->at;
-      b.reads = (shadows_.end() - 1)->at;
+      b.shadow_end = shadowed_end;
+      b.writes = shadows_.back()->writes.at;
+      b.reads = shadows_.back()->reads.at;
+      b.first_group = shadows_.back()->first_group;
     }
   }
-  first_group_ = Shadows::instance().number(threadgroups);
-}
-
-DispatchMemory::~DispatchMemory() {
-  for (const Shadow& s : shadows_) Shadows::instance().give_back(s);
 }
 
 void DispatchMemory::begin(Checks& c) const {
@@ -234,6 +289,11 @@ void DispatchMemory::begin(Checks& c) const {
 }
 
 void begin_threadgroup(Checks& c, uint64_t index) {
+  if (c.matrices) {
+    c.matrices = false;
+    std::memset(c.matrix_sum, 0, sizeof(c.matrix_sum));
+    std::memset(c.matrix_last, 0, sizeof(c.matrix_last));
+  }
   if (c.clock > msl_runtime::kClockLimit / 2 || c.clock == 0) {
     std::memset(c.writes, 0, sizeof(c.writes));
     std::memset(c.reads, 0, sizeof(c.reads));
@@ -248,9 +308,24 @@ void begin_threadgroup(Checks& c, uint64_t index) {
   c.group = c.first_group + index;
 }
 
+void end_threadgroup(Worker& w) {
+  if (msl_runtime::stray_lane(w) < w.threads) w.fault = msl_runtime::Fault::different_matrices;
+}
+
 std::string thread_name(const Worker& w, unsigned index) {
   const msl_runtime::Place& p = w.position_in_threadgroup[index];
   return "thread " + triple({p.x, p.y, p.z});
+}
+
+std::string describe_matrices(const Worker& w) {
+  const unsigned lane = msl_runtime::stray_lane(w), first = lane / kSimdWidth * kSimdWidth;
+  const auto last = [&](unsigned t) {
+    const unsigned site = w.checks->matrix_last[t];
+    return site ? "came last to the one at program_source:" + std::to_string(site >> 8) : "came to none";
+  };
+  return "the simdgroup matrix operations of simdgroup " + std::to_string(lane / kSimdWidth) +
+         " are not reached by all its lanes: " + thread_name(w, first) + " " + last(first) + ", " +
+         thread_name(w, lane) + " " + last(lane);
 }
 
 std::string describe(const Worker& w) {
@@ -270,9 +345,10 @@ std::string describe(const Worker& w) {
     case Access::unwritten:
       return who + does + where + ": nobody has written there";
     case Access::race: {
-      const std::string other = r.other_group == 0 ? actor_name(w, r.other)
-                                : r.other_group == msl_runtime::kSeveralGroups
-                                    ? "several threadgroups"
+      const std::string other = r.other_group == 0                             ? actor_name(w, r.other)
+                                : r.other_group == msl_runtime::kSeveralGroups ? "several threadgroups"
+                                : r.other_group < w.checks->first_group
+                                    ? "another dispatch of the same concurrent encoder"
                                     : "threadgroup number " + std::to_string(r.other_group - w.checks->first_group);
       return who + does + where + ": a race with " + other + ", which no barrier orders";
     }

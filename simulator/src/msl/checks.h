@@ -29,13 +29,39 @@ bool checks_enabled();
 struct Shadow {
   msl_runtime::DeviceCell* at;
   size_t cells;
+  unsigned generation;
+};
+
+// Who wrote and read the memory from `begin` to `end`, in the dispatches whose threadgroups bear numbers from
+// `first_group` on.
+struct RangeShadow {
+  RangeShadow(uint64_t begin, uint64_t end, uint64_t first_group);
+  ~RangeShadow();
+  RangeShadow(const RangeShadow&) = delete;
+
+  const uint64_t begin, end, first_group;
+  const Shadow writes, reads;
+};
+
+class Unordered {
+ public:
+  Unordered(std::shared_ptr<Unordered> before, std::vector<uint64_t> ordered);
+
+  // The shadow of this memory that all dispatches share which nothing orders.
+  std::shared_ptr<RangeShadow> shadow(uint64_t begin, uint64_t end, uint64_t first_group);
+
+ private:
+  std::shared_ptr<RangeShadow> find(uint64_t begin, uint64_t end) const;
+
+  const std::shared_ptr<Unordered> before_;
+  const std::vector<uint64_t> ordered_;
+  std::vector<std::shared_ptr<RangeShadow>> shadows_;
 };
 
 // The memory of a dispatch, for all workers.
 class DispatchMemory {
  public:
   DispatchMemory(const Launch& launch, uint64_t threadgroups);
-  ~DispatchMemory();
   DispatchMemory(const DispatchMemory&) = delete;
 
   // Makes `checks` those of a worker that begins with this dispatch.
@@ -43,16 +69,21 @@ class DispatchMemory {
 
  private:
   std::vector<msl_runtime::Bound> bounds_;
-  std::vector<Shadow> shadows_;
+  std::vector<std::shared_ptr<RangeShadow>> shadows_;
+  std::vector<std::shared_ptr<unsigned char[]>> written_;
   uint64_t first_group_;
   size_t arena_bytes_;
 };
 
-// Before each threadgroup.
+// Before and after each threadgroup.
 void begin_threadgroup(msl_runtime::Checks& checks, uint64_t index);
+void end_threadgroup(msl_runtime::Worker& worker);
 
 // What the check refused, in words: where, what, which memory.
 std::string describe(const msl_runtime::Worker& worker);
+
+// Which lanes did not do the matrix operations of their simdgroup.
+std::string describe_matrices(const msl_runtime::Worker& worker);
 
 // "thread (1, 0, 0)".
 std::string thread_name(const msl_runtime::Worker& worker, unsigned index);

@@ -223,6 +223,7 @@ class Job {
     std::memset(w.arena, 0xff, launch_.arena_bytes);
     ++w.epoch;
     msl_runtime::switch_fiber(w, kMain, 0);
+    if (w.checks && w.fault == Fault::none) end_threadgroup(w);
   }
 
   // Where each thread of a threadgroup of this size stands. Most have the size of the one before.
@@ -268,6 +269,9 @@ class Job {
       case Fault::partial_simdgroup:
         fault_ += "the simdgroup matrix operation at " + line(w.fault_site) +
                   " needs 32 threads in its simdgroup, which has fewer";
+        break;
+      case Fault::different_matrices:
+        fault_ += describe_matrices(w);
         break;
       case Fault::access:
         fault_ += describe(w);

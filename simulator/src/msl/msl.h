@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "buffer_memory.h"
+
 namespace mps_simulator::msl {
 
 constexpr size_t kMaxBuffers = 31;
@@ -62,7 +64,8 @@ struct Argument {
   std::string name;
   ArgumentKind kind;
   uint32_t index;
-  bool writable;  // false for `constant` and `const device`
+  bool writable;       // false for `constant` and `const device`
+  uint32_t alignment;  // that a buffer's offset must have: the natural one of what is pointed to; 4 for `constant`
 };
 
 struct Uint3 {
@@ -75,13 +78,24 @@ struct BufferBinding {
   std::byte* base = nullptr;  // null: nothing bound
   size_t length = 0;
   size_t offset = 0;
+  std::shared_ptr<BufferMemory> memory{};  // null: bytes of the command itself
 };
+
+// Dispatches that nothing orders: those of a concurrent encoder from one barrier to the next. The checks look for races
+// between them as between threadgroups of one.
+class Unordered;
+std::shared_ptr<Unordered> begin_unordered();
+// After a barrier for the buffers at these addresses, which orders nothing else.
+std::shared_ptr<Unordered> begin_unordered(std::shared_ptr<Unordered> before, const std::vector<std::byte*>& ordered);
+// The order in which MPS_SIMULATOR_ORDER runs so many of them.
+std::vector<size_t> order_of_unordered(size_t dispatches);
 
 struct Dispatch {
   Uint3 threads_per_grid;  // need not be a multiple of threads_per_threadgroup: edge threadgroups are then smaller
   Uint3 threads_per_threadgroup;
   std::array<BufferBinding, kMaxBuffers> buffers;
   std::array<size_t, kMaxBuffers> threadgroup_memory{};  // bytes, by threadgroup index
+  std::shared_ptr<Unordered> unordered;                  // null: all dispatches before this one are done
 };
 
 struct Traffic {

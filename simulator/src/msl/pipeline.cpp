@@ -70,7 +70,10 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
   for (const KernelParameter& p : kernel.parameters) {
     s << (p.function_constant.empty() ? "true" : "bool(" + p.function_constant + ")") << ", ";
   }
-  s << "true}; }\n"
+  const std::string alignments = "const msl_runtime::Alignments<" + std::to_string(kernel.parameters.size()) + ">";
+  s << "true}; __attribute__((visibility(\"default\"), used)) extern " << alignments << " msl_alignments; "
+    << alignments
+    << " msl_alignments = msl_runtime::alignments(&__VA_ARGS__); }\n"
        "extern \"C\" {\n"
        "extern const unsigned long __start_msl_threadgroup[] __attribute__((weak, visibility(\"hidden\")));\n"
        "extern const unsigned long __stop_msl_threadgroup[] __attribute__((weak, visibility(\"hidden\")));\n"
@@ -102,6 +105,9 @@ T symbol(void* library, const char* name) {
   return reinterpret_cast<T>(found);
 }
 
+// Metal's feature table for Apple GPUs: the minimum constant buffer offset alignment.
+constexpr unsigned kConstantAlignment = 4;
+
 size_t align(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 class PipelineImpl : public Pipeline {
@@ -124,15 +130,17 @@ class PipelineImpl : public Pipeline {
 
     if (kernel.max_total_threads != 0) max_threads_ = std::min(kernel.max_total_threads, kMaxThreadsPerThreadgroup);
     const bool* present = symbol<const bool*>(library, "msl_present");
+    const auto* alignments = symbol<const unsigned*>(library, "msl_alignments");
     for (size_t i = 0; i < kernel.parameters.size(); ++i) {
       const KernelParameter& p = kernel.parameters[i];
       const bool threadgroup = p.attribute == "threadgroup";
       if (!present[i] || (!threadgroup && p.attribute != "buffer")) continue;
-      const bool writable = p.type.find("const ") != 0 && p.type.find("__global_host") == std::string::npos;
-      arguments_.push_back({p.name, threadgroup ? ArgumentKind::threadgroup_memory : ArgumentKind::buffer,
-                            static_cast<uint32_t>(p.index), writable});
-      used_.push_back(p.used);
       const bool constant = p.type.find("__global_host") != std::string::npos;
+      const bool writable = p.type.find("const ") != 0 && !constant;
+      arguments_.push_back({p.name, threadgroup ? ArgumentKind::threadgroup_memory : ArgumentKind::buffer,
+                            static_cast<uint32_t>(p.index), writable,
+                            constant ? std::max(alignments[i], kConstantAlignment) : alignments[i]});
+      used_.push_back(p.used);
       if (!threadgroup) launch_.buffers.push_back({static_cast<uint32_t>(p.index), writable, constant});
     }
   }
@@ -154,7 +162,13 @@ class PipelineImpl : public Pipeline {
     const Counting& code = counting();
     launched.code = {code.entry, code.entry};
     launched.variables = code.launch.variables;
-    return count_dispatch(launched, code.blocks, code.costs, accesses);
+    counters = count_dispatch(launched, code.blocks, code.costs, accesses);
+    // Not looked at store by store.
+    for (const BufferUse& use : launched.buffers) {
+      const BufferBinding& b = dispatch.buffers[use.index];
+      if (use.writable && b.memory) b.memory->set_written();
+    }
+    return counters;
   }
 
  private:
@@ -195,6 +209,10 @@ class PipelineImpl : public Pipeline {
       if (a.kind == ArgumentKind::buffer) {
         const BufferBinding& b = dispatch.buffers[a.index];
         if (used_[i] && !b.base) fault("no buffer is bound at index " + std::to_string(a.index) + ", '" + a.name + "'");
+        if (b.memory && b.memory->gone()) {
+          throw Finding("kernel '" + name_ + "': the buffer at index " + std::to_string(a.index) + ", '" + a.name +
+                        "', was released before the commands that use it were complete");
+        }
         if (b.base && b.offset > b.length) {
           fault("the offset of the buffer at index " + std::to_string(a.index) + " lies past its end");
         }

@@ -5,9 +5,9 @@
 #include <torch/csrc/Storage.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include "foundation/validation.h"
 #include "python/shader.h"
 #include "record.h"
-#include "torch/finding.h"
 #include "torch/hooks.h"
 #include "torch/storage.h"
 

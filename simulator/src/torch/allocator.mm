@@ -1,8 +1,11 @@
 // Storage on `mps` is an id<MTLBuffer>, of exactly the size that was asked for, so that the executor's bounds are the
 // tensor's. Freed buffers are kept, by size, and are handed out again when no command buffer holds them.
+#include <ATen/MemoryOverlap.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/mps/MPSAllocatorInterface.h>
 #include <ATen/mps/MPSDevice.h>
 #include <ATen/mps/MPSStream.h>
+#include <ATen/ops/from_blob.h>
 #import <Metal/Metal.h>
 #include <c10/core/Storage.h>
 #include <pthread.h>
@@ -118,11 +121,13 @@ class Allocator final : public at::mps::IMPSAllocator {
     std::lock_guard<std::recursive_mutex> lock(mutex_);
     if (!find(buffer)) return {nullptr, 0};
     const auto metal = (id<MTLBuffer>)buffer;
+    memory_of(metal)->set_written();  // from now on the host may do so unseen
     return {host_memory(metal), static_cast<uint32_t>([metal retainCount])};
   }
   c10::DataPtr allocScalarBufferWithValue(void* value, size_t size) const override {
     c10::DataPtr pointer = const_cast<Allocator*>(this)->allocate(size);
     std::memcpy(host_memory((id<MTLBuffer>)pointer.get()), value, size);
+    memory_of((id<MTLBuffer>)pointer.get())->set_written();
     return pointer;
   }
   c10::Storage getHostAliasStorage(const c10::Storage& storage) const override;
@@ -217,6 +222,7 @@ c10::DataPtr Allocator::allocate(size_t size) {
     insert(buffer, size, false);
   }
   std::memset(host_memory((id<MTLBuffer>)buffer), kUninitialised, size);
+  memory_of((id<MTLBuffer>)buffer)->set_unwritten();
   in_use_.increase(size);
   return data_pointer(buffer, &free);
 }
@@ -303,11 +309,14 @@ void Allocator::release_cached() {
 
 void Allocator::copy_data(void* destination, const void* source, size_t count) const {
   synchronize_for_host();
-  std::memcpy(host_memory((id<MTLBuffer>)destination), host_memory((id<MTLBuffer>)source), count);
+  const auto to = (id<MTLBuffer>)destination, from = (id<MTLBuffer>)source;
+  std::memcpy(host_memory(to), host_memory(from), count);
+  memory_of(to)->copy_written(0, *memory_of(from), 0, count);
 }
 
 c10::Storage Allocator::getHostAliasStorage(const c10::Storage& storage) const {
   TORCH_CHECK(isSharedBuffer(storage.data()) || storage.nbytes() == 0, "The storage is not of the mps allocator");
+  if (storage.data()) memory_of((id<MTLBuffer>)storage.data())->set_written();
   auto* owner = new c10::Storage(storage);
   c10::DataPtr pointer(
       contents(*storage.unsafeGetStorageImpl()), owner,
@@ -327,6 +336,27 @@ std::byte* contents(const c10::StorageImpl& storage) {
 std::byte* contents(const at::TensorBase& tensor) {
   std::byte* base = contents(*tensor.storage().unsafeGetStorageImpl());
   return base ? base + tensor.storage_offset() * tensor.element_size() : nullptr;
+}
+
+void mark_written(const at::Tensor& tensor) {
+  const void* buffer = tensor.numel() ? tensor.storage().data() : nullptr;
+  if (!buffer) return;
+  const auto& memory = memory_of((id<MTLBuffer>)buffer);
+  const auto map = memory->written();
+  if (!map) return;
+  const size_t size = tensor.element_size(), begin = tensor.storage_offset() * size;
+  if (tensor.is_non_overlapping_and_dense()) {
+    memory->set_written(begin, tensor.numel() * size);
+    return;
+  }
+  if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes) {
+    memory->set_written();
+    return;
+  }
+  // The same elements of the map.
+  const auto dtype = size == 1 ? at::kChar : size == 2 ? at::kShort : size == 4 ? at::kInt : at::kLong;
+  at::AutoDispatchBelowAutograd below_autograd;
+  at::from_blob(map.get() + begin, tensor.sizes(), tensor.strides(), at::TensorOptions(dtype)).fill_(-1);
 }
 
 c10::DataPtr wrap(c10::DataPtr cpu, size_t nbytes) { return allocator().adopt(std::move(cpu), nbytes); }

@@ -30,6 +30,7 @@ at::Tensor& copy_(at::Tensor& self, const at::Tensor& source, bool /*non_blockin
                               "only strided tensors are supported on MPS");
   synchronize_for_host();
   on_host(self).copy_(on_host(source));
+  if (self.is_mps()) mark_written(self);
   return self;
 }
 

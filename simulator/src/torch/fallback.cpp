@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "record.h"
 #include "torch/fallback_alias.h"
@@ -121,6 +122,24 @@ void result_to_mps(Aliases& aliases, c10::IValue& value) {
   }
 }
 
+// What the schema says that the operator writes to, among its arguments.
+std::vector<at::Tensor> written_arguments(const c10::FunctionSchema& schema, at::ArrayRef<c10::IValue> arguments) {
+  std::vector<at::Tensor> written;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const c10::AliasInfo* alias = schema.arguments()[i].alias_info();
+    if (alias == nullptr || !alias->isWrite()) {
+      continue;
+    }
+    if (arguments[i].isTensor()) {
+      written.push_back(arguments[i].toTensor());
+    } else if (arguments[i].isTensorList()) {
+      const auto list = arguments[i].toTensorVector();
+      written.insert(written.end(), list.begin(), list.end());
+    }
+  }
+  return written;
+}
+
 void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& schema = op.schema();
   auto& recorder = Recorder::instance();
@@ -132,6 +151,7 @@ void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   Aliases aliases(schema.name());
   const auto& arguments = schema.arguments();
   const size_t first_argument = stack->size() - arguments.size();
+  const auto written = written_arguments(schema, at::ArrayRef<c10::IValue>(*stack).slice(first_argument));
   for (size_t i = 0; i < arguments.size(); ++i) {
     argument_to_cpu(aliases, (*stack)[first_argument + i], op, arguments[i]);
   }
@@ -140,6 +160,11 @@ void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
   }
   aliases.write_back();
+  for (const at::Tensor& tensor : written) {
+    if (tensor.defined() && tensor.is_mps()) {
+      mark_written(tensor);
+    }
+  }
   for (size_t i = stack->size() - schema.returns().size(); i < stack->size(); ++i) {
     result_to_mps(aliases, (*stack)[i]);
   }

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
@@ -17,12 +18,9 @@
 
 #include "foundation/validation.h"
 #include "torch/caught.h"
-#include "torch/finding.h"
 #include "torch/storage.h"
 
 namespace mps_simulator {
-
-void (*throw_finding)(const std::string& what) = nullptr;
 
 namespace {
 
@@ -74,6 +72,18 @@ void mark_pending(const at::mps::MPSStream* stream) {
 
 void mark_idle(const at::mps::MPSStream* stream) {
   if (state_of(stream).pending.exchange(false)) --table().pending_streams;
+}
+
+// PyTorch's encoder is serial, and may become concurrent: then only barriers order the dispatches of an extension.
+bool concurrent_dispatches() {
+  static const bool concurrent = [] {
+    const char* value = std::getenv("MPS_SIMULATOR_DISPATCHES");
+    const std::string text = value ? value : "serial";
+    TORCH_CHECK(text == "serial" || text == "concurrent",
+                "MPS_SIMULATOR_DISPATCHES must be serial or concurrent, and is ", text);
+    return text == "concurrent";
+  }();
+  return concurrent;
 }
 
 // Forgets the command buffers that are complete, or waits for all of them, and keeps the first error.
@@ -223,7 +233,8 @@ id<MTLComputeCommandEncoder> MPSStream::commandEncoder() {
   }
   if (!_commandEncoder) {
     @autoreleasepool {
-      _commandEncoder = [[commandBuffer() computeCommandEncoder] retain];
+      const auto type = mps_simulator::concurrent_dispatches() ? MTLDispatchTypeConcurrent : MTLDispatchTypeSerial;
+      _commandEncoder = [[commandBuffer() computeCommandEncoderWithDispatchType:type] retain];
     }
   }
   return _commandEncoder;

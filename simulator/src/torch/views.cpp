@@ -9,7 +9,6 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "torch/storage.h"
 
@@ -18,11 +17,11 @@ namespace mps_simulator {
 void resize_storage(c10::StorageImpl& storage, size_t nbytes) {
   TORCH_CHECK(storage.resizable(), "Trying to resize storage that is not resizable");
   synchronize_for_host();
-  const std::byte* from = contents(storage);
   const size_t kept = std::min(nbytes, storage.nbytes());
-  c10::DataPtr previous = storage.set_data_ptr(at::mps::GetMPSAllocator()->allocate(nbytes));
+  auto* allocator = at::mps::GetMPSAllocator();
+  c10::DataPtr previous = storage.set_data_ptr(allocator->allocate(nbytes));
   storage.set_nbytes(nbytes);
-  if (kept > 0) std::memcpy(contents(storage), from, kept);
+  if (kept > 0) allocator->copy_data(storage.mutable_data(), previous.get(), kept);
 }
 
 namespace {

@@ -30,6 +30,20 @@ kernel void reverse(device float* x [[buffer(0)]], threadgroup float* copy [[thr
   x[i] = copy[n - 1 - i];
 }
 
+// Two that no barrier orders, and that do not race.
+kernel void take(device atomic_float* x [[buffer(0)]]) {
+  if (atomic_load_explicit(x, memory_order_relaxed) == 1) atomic_store_explicit(x, 2.0f, memory_order_relaxed);
+}
+
+kernel void add_atomically(device atomic_float* x [[buffer(0)]]) {
+  atomic_fetch_add_explicit(x, 1.0f, memory_order_relaxed);
+}
+
+kernel void constant_bytes(device float* x [[buffer(0)]], constant uchar* y [[buffer(1)]],
+                           uint i [[thread_position_in_grid]]) {
+  x[i] = y[0];
+}
+
 kernel void diverge(device float* x [[buffer(0)]], uint i [[thread_position_in_threadgroup]]) {
   if (i == 0) threadgroup_barrier(mem_flags::mem_threadgroup);
   x[i] = 0;

@@ -125,8 +125,9 @@ MSL_CHECK void check_threadgroup(Worker& w, unsigned long at, unsigned long size
   if (!ok) check_threadgroup_bytes(w, at, size, write, actor, code);
 }
 
-MSL_CHECK bool device_conflict(const Checks& c, DeviceCell cell, unsigned actor) {
-  if (cell >> 32 < c.first_group) return false;  // of an earlier dispatch, or none
+MSL_CHECK bool device_conflict(const Checks& c, const Bound& b, DeviceCell cell, unsigned actor) {
+  if (cell >> 32 < b.first_group) return false;  // of an earlier dispatch, or none
+  if ((cell & kActorMask) == kSeveralGroupsActor) return true;
   if (cell >> 32 != c.group) return (cell & kActorMask) != kAtomicActor || actor != kAtomicActor;
   return conflict(c, kDeviceMemory, static_cast<unsigned>(cell), actor);
 }
@@ -145,9 +146,12 @@ inline __attribute__((noinline, no_sanitize("address", "alignment"))) void check
     const DeviceCell cells[] = {last_write, last_read};
     for (unsigned k = 0; k < 1 + write; ++k) {
       const DeviceCell cell = cells[k];
-      if (c.races && device_conflict(c, cell, actor)) {
+      if (c.races && device_conflict(c, b, cell, actor)) {
         refuse(w, {Access::race, write, false, actor, static_cast<unsigned>(cell & kActorMask),
-                   cell >> 32 == c.group ? 0 : cell >> 32, address, size, 0, code});
+                   (cell & kActorMask) == kSeveralGroupsActor ? kSeveralGroups
+                   : cell >> 32 == c.group                    ? 0
+                                                              : cell >> 32,
+                   address, size, 0, code});
       }
     }
     if (write) {
@@ -155,12 +159,14 @@ inline __attribute__((noinline, no_sanitize("address", "alignment"))) void check
     } else if (last_read != now) {
       // That of another threadgroup is kept as it is: it, too, conflicts with any write of this one. Two of them
       // conflict with each other's.
-      if (last_read >> 32 < c.first_group) {
+      if (last_read >> 32 < b.first_group) {
         last_read = now;
+      } else if ((last_read & kActorMask) == kSeveralGroupsActor) {
+        continue;
       } else if (last_read >> 32 == c.group) {
         last_read = c.group << 32 | merged(c, kDeviceMemory, static_cast<unsigned>(last_read), actor);
       } else if (actor != kAtomicActor || (last_read & kActorMask) != kAtomicActor) {
-        last_read = kSeveralGroups << 32 | kSeveralActors;
+        last_read = c.group << 32 | kSeveralGroupsActor;
       }
     }
   }
@@ -168,6 +174,17 @@ inline __attribute__((noinline, no_sanitize("address", "alignment"))) void check
 
 inline __attribute__((noinline, cold, no_sanitize("address", "alignment"))) bool is_constant_of_code(
     unsigned long address, unsigned long size, bool write);
+
+// Marks what is written. False: a byte that is read was not.
+MSL_CHECK bool check_written(unsigned char* at, unsigned long size, bool write) {
+  if (write) {
+    __builtin_memset(at, 0xff, size);
+    return true;
+  }
+  unsigned char all = 0xff;
+  for (unsigned long i = 0; i < size; ++i) all &= at[i];
+  return all != 0;
+}
 
 MSL_CHECK bool allows(const Bound& b, unsigned long address, unsigned long size, bool write) {
   return address >= b.begin && address + size <= b.end && (!write || b.writable);
@@ -186,6 +203,9 @@ MSL_CHECK void check_device(Worker& w, unsigned long address, unsigned long size
     c.last = i;
   }
   const Bound& b = c.bound[c.last];
+  if (b.written && !check_written(b.written + (address - b.begin), size, write)) {
+    refuse(w, {Access::unwritten, write, false, actor, 0, 0, address, size, 0, code});
+  }
   if (b.writes && address < b.shadow_end && size > 1) check_device_bytes(w, b, address, size, write, actor, code);
 }
 
@@ -225,6 +245,17 @@ inline __attribute__((noinline, no_sanitize("address", "alignment"))) void check
     refuse(worker(), {Access::misaligned, write, false, actor, 0, 0, address, 0, element, code});
   }
   for (unsigned i = 0; i < 8; ++i) check_access(address + i * stride, size, write, actor, code);
+}
+
+// Every lane of a simdgroup must come to each of its matrix operations: the counts are compared at barriers and at the
+// end. Sums of sites, which the compiler adds up for the lanes that do nothing else.
+MSL_CHECK void reach_matrix_operation(unsigned site) {
+  auto* w = (MSL_UNCHECKED Worker*)stack_region();
+  auto* c = (MSL_UNCHECKED Checks*)(unsigned long)w->checks;
+  const unsigned t = w->order[w->first + this_fiber()];
+  c->matrices = true;
+  c->matrix_sum[t] += site;
+  c->matrix_last[t] = site;
 }
 
 extern "C" {
@@ -295,6 +326,7 @@ namespace msl_runtime {
 template <class P>
 MSL_INLINE void check_atomic(P, unsigned, bool) {}
 MSL_INLINE void check_rows(unsigned long, unsigned long, unsigned long, bool) {}
+MSL_INLINE void reach_matrix_operation(unsigned) {}
 }  // namespace msl_runtime
 
 #endif

@@ -117,6 +117,28 @@ struct Fetch<T&> {
   static MSL_INLINE T& get(const Worker& w, unsigned, Argument a) { return *(T*)memory(w, a); }
 };
 
+// The alignment of what each parameter of a kernel points to.
+template <class A>
+struct Pointee {
+  static constexpr unsigned alignment = 1;
+};
+template <class T>
+struct Pointee<T*> {
+  static constexpr unsigned alignment = alignof(T);
+};
+template <class T>
+struct Pointee<T&> {
+  static constexpr unsigned alignment = alignof(T);
+};
+template <unsigned N>
+struct Alignments {
+  unsigned at[N + 1];
+};
+template <class... A>
+constexpr Alignments<sizeof...(A)> alignments(void (*)(A...)) {
+  return {{Pointee<A>::alignment..., 1}};
+}
+
 template <unsigned... I>
 struct Indices {};
 template <unsigned N, unsigned... I>

@@ -20,12 +20,14 @@ MSL_INLINE unsigned long stack_pointer() {
 #endif
 }
 
+MSL_INLINE unsigned long stack_region() { return stack_pointer() & ~(kRegionBytes - 1); }
+
 #ifdef MSL_COUNTERS
 __attribute__((const))
 #endif
 MSL_INTRINSIC Worker&
 worker() {
-  return *reinterpret_cast<Worker*>(stack_pointer() & ~(kRegionBytes - 1));
+  return *reinterpret_cast<Worker*>(stack_region());
 }
 
 #ifdef MSL_COUNTERS
@@ -81,6 +83,9 @@ MSL_RUNTIME bool advance(Checks& c) {
 // All threads have come to a barrier with these mem_flags: what they did before it comes before what follows.
 MSL_RUNTIME void order_memory(Worker& w, unsigned flags) {
   Checks& c = *w.checks;
+  if (const unsigned t = stray_lane(w); t < w.threads) {
+    w.fail(&w, Fault::different_matrices, c.matrix_last[t / kSimdWidth * kSimdWidth], c.matrix_last[t]);
+  }
   if (!advance(c)) return;
   if (flags & kOrdersDevice) c.fence[kDeviceMemory] = c.clock;
   if (flags & kOrdersThreadgroup) c.fence[kThreadgroupMemory] = c.clock;

@@ -11,7 +11,8 @@ namespace msl_runtime {
 // operations together, which never conflict; or several readers.
 constexpr unsigned kActorBits = 11;
 constexpr unsigned kActorMask = (1u << kActorBits) - 1;
-constexpr unsigned kSimdgroupActor = kMaxThreads;  // and the next 31
+constexpr unsigned kSimdgroupActor = kMaxThreads;         // and the next 31
+constexpr unsigned kSeveralGroupsActor = kActorMask - 2;  // readers of device memory, in several threadgroups
 constexpr unsigned kAtomicActor = kActorMask - 1;
 constexpr unsigned kSeveralActors = kActorMask;
 constexpr unsigned kClockLimit = 1u << (32 - kActorBits);
@@ -31,6 +32,8 @@ struct Bound {
   unsigned long shadow_begin, shadow_end;
   DeviceCell* writes;
   DeviceCell* reads;
+  unsigned long first_group;  // cells of earlier ones are out of date
+  unsigned char* written;     // of the byte at `begin` and the following: 0xff, or 0; null when all were written
 };
 
 enum class Access : unsigned char { outside, misaligned, unwritten, race };
@@ -61,10 +64,25 @@ struct Checks {
   unsigned fence[2];                    // ... at the last barrier that covers threadgroup and device memory
   unsigned simd_fence[2][kSimdgroups];  // ... or at one of the simdgroup alone, whichever came later
 
+  // Of each thread: the sum of the sites of its simdgroup matrix operations, and the site of the last.
+  bool matrices;
+  unsigned matrix_sum[kMaxThreads], matrix_last[kMaxThreads];
+
   Refused refused;
   // Of each byte of the arena.
   unsigned writes[kArenaBytes], reads[kArenaBytes];
 };
+
+// The first lane of a simdgroup that did not do the same matrix operations as all lanes before; the number of threads
+// if there is none.
+MSL_RUNTIME unsigned stray_lane(const Worker& w) {
+  const Checks& c = *w.checks;
+  if (!c.matrices) return w.threads;
+  for (unsigned t = 0; t < w.threads; ++t) {
+    if (c.matrix_sum[t] != c.matrix_sum[t / kSimdWidth * kSimdWidth]) return t;
+  }
+  return w.threads;
+}
 
 constexpr unsigned kThreadgroupMemory = 0, kDeviceMemory = 1;
 constexpr unsigned kOrdersDevice = 1, kOrdersThreadgroup = 2;  // of mem_flags

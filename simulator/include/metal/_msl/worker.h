@@ -42,6 +42,7 @@ enum class Fault : unsigned {
   different_simd_sites,  // lanes of one simdgroup wait in two different simdgroup operations
   partial_simd_barrier,  // a simdgroup barrier that some lanes do not reach
   partial_simdgroup,     // a simdgroup matrix in a simdgroup of fewer than 32 threads
+  different_matrices,    // lanes of one simdgroup came to different simdgroup matrix operations
   access,                // an access that a check refused: Checks::refused
   memory,                // an address that is nobody's
   stack,                 // more thread memory than there is

@@ -1,0 +1,41 @@
+"""No result depends on the order in which threads, threadgroups and unordered dispatches run: every bit is compared."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from test_methods import METHODS
+
+# Prints a digest of every result of every method, pass and dtype. `sys.path` comes from the test.
+PROGRAM = """
+import hashlib
+import torch
+from cases import BY_NAME
+from reference import DTYPES, forward_and_backward, make_tensors
+from test_methods import METHODS
+
+for name in ("tiles_33x33x33", "tiles_overlapping_groups", "tiles_1x512x640"):
+    for dtype in DTYPES.values():
+        tensors = {name: tensor.to("mps") for name, tensor in make_tensors(BY_NAME[name], dtype).items()}
+        for method in METHODS:
+            torch.ops.mps_conv_transpose3d.force_method(method)
+            for what, tensor in forward_and_backward(BY_NAME[name], tensors).items():
+                digest = hashlib.sha256(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+                print(name, dtype, method, what, digest)
+"""
+
+
+def test_bits_do_not_depend_on_the_order(
+    run_python: Callable[..., subprocess.CompletedProcess[str]], simulator: None
+) -> None:
+    def results(**environment: str) -> list[str]:
+        done = run_python(f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{PROGRAM}", **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    forward = results(MPS_SIMULATOR_ORDER="forward")
+    assert len(forward) == 3 * 3 * len(METHODS) * 4
+    for order in ("reverse", "random:1", "random:2"):
+        assert results(MPS_SIMULATOR_ORDER=order, MPS_SIMULATOR_DISPATCHES="concurrent") == forward, order
