@@ -57,7 +57,7 @@ template <typename T, int kM, int kN, int kSumDepth>
   const int m0 = int(tile.y) * kM, m_end = product(quotients);
 
   for (int e = int(thread_index); e < all_shifts * kFragments; e += kGemmThreads) {
-    const int f = e % kFragments, s = e / kFragments;
+    const int f = int(uint(e) % kFragments), s = int(uint(e) / kFragments);
     const Place phase = place_of(int(tile.x) * kFragments + f, strides);
     taps[e] = short(phase.outer * 8 >= p.out_channels ? -1
                     : s < depth.shifts                ? tap_of(depth, phase.d, depth.first_shift + s)
@@ -87,7 +87,7 @@ template <typename T, int kM, int kN, int kSumDepth>
     fragments[s] = having;
   }
   for (int i = int(thread_index); i < kN; i += kGemmThreads) {
-    const int o = channels[i / 8] + i % 8;
+    const int o = channels[i >> 3] + (i & 7);
     column_bias[i] = 0;
     if (has_bias && o < p.out_channels) {
       column_bias[i] = float(bias[group * p.out_channels + o]);
@@ -114,7 +114,7 @@ template <typename T, int kM, int kN, int kSumDepth>
   const int filter = taps_per_filter(p), c_stride = p.out_channels * filter, x_channel = int(p.input.channel);
   device const T* x = input + offset(p.input, n, group * p.in_channels);
   device const T* w =
-      weight + group * p.in_channels * c_stride + min(channels[own] + column % 8, p.out_channels - 1) * filter;
+      weight + group * p.in_channels * c_stride + min(channels[own] + (column & 7), p.out_channels - 1) * filter;
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
   Gemm gemm(simdgroup, lane);
@@ -153,17 +153,22 @@ template <typename T, int kM, int kN, int kSumDepth>
 
   device T* y = output + offset(p.output, n, group * p.out_channels);
   const int y_channel = int(p.output.channel);
+  const int own_pair = gemm.column & 7;  // this lane's two channels of each fragment: this one and the next
 #pragma unroll
-  for (int i = 0; i < Gemm::kFragmentsM; ++i) {
-    const int row = gemm.row + i * 8;
+  for (int j = 0; j < Gemm::kFragmentsN; ++j) {
+    const int f = (gemm.column >> 3) + j, o = channels[f] + own_pair;
+    const float2 pair_bias = {column_bias[gemm.column + j * 8], column_bias[gemm.column + j * 8 + 1]};
+    device T* y_pair = y + (fragment_offset[f] + own_pair * y_channel);
 #pragma unroll
-    for (int j = 0; j < Gemm::kFragmentsN; ++j) {
-      const int pair = gemm.column + j * 8, f = pair / 8;
-      const float2 value = gemm.value(i, j);
-      for (int e = 0; e < 2; ++e) {
-        const int o = (pair + e) % 8;
-        if ((last[row] & beyond[f]) == 0 && channels[f] + o < p.out_channels) {
-          y[row_offset[row] + fragment_offset[f] + o * y_channel] = T(value[e] + column_bias[pair + e]);
+    for (int i = 0; i < Gemm::kFragmentsM; ++i) {
+      const int row = gemm.row + i * 8;
+      const float2 value = gemm.value(i, j) + pair_bias;
+      if ((last[row] & beyond[f]) == 0) {
+        if (o < p.out_channels) {
+          y_pair[row_offset[row]] = T(value.x);
+        }
+        if (o + 1 < p.out_channels) {
+          y_pair[row_offset[row] + y_channel] = T(value.y);
         }
       }
     }

@@ -55,6 +55,7 @@ NEEDS_SIMULATOR = {
     "test_old_torch_is_native_when_disabled",
     "test_only_the_first_call_allocates",
     "test_plan_train_and_predict_with_what_torch_2_7_had",
+    "test_records_of_a_small_call",
     "test_residual_encoder_and_an_ensemble_of_folds",
     "test_the_weight_gradient_sums_the_bias_gradient_too",
     "test_traced_model_runs_our_kernel",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
 from . import _arguments, _formulas
 from ._cases import Case
+
+if TYPE_CHECKING:
+    from . import _plan
 
 PASSES = ("forward", "input_grad", "weight_grad", "bias_grad")
 
@@ -32,6 +36,19 @@ def _empty(case: Case, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return x, w, b if case.bias else None
 
 
+def for_planner(case: Case) -> _plan.Geometry:
+    """Raises RuntimeError for an invalid call and ImportError where the planner was not built."""
+    from . import _plan
+
+    g = geometry_of(case)
+    planned = _plan.Geometry()
+    for name in ("batch", "in_channels", "out_channels", "groups"):
+        setattr(planned, name, getattr(g, name))
+    for name in ("input", "kernel", "stride", "padding", "output_padding", "dilation"):
+        setattr(planned, name, list(getattr(g, name)))
+    return planned
+
+
 def plans(case: Case, dtype: str) -> list[tuple[list[str], str]] | None:
     """For each pass the Metal kernels' names, and the plan in words; None where the planner was not built.
 
@@ -42,12 +59,7 @@ def plans(case: Case, dtype: str) -> list[tuple[list[str], str]] | None:
         from . import _plan
     except ImportError:
         return None
-    g = geometry_of(case)
-    planned = _plan.Geometry()
-    for name in ("batch", "in_channels", "out_channels", "groups"):
-        setattr(planned, name, getattr(g, name))
-    for name in ("input", "kernel", "stride", "padding", "output_padding", "dilation"):
-        setattr(planned, name, list(getattr(g, name)))
+    planned = for_planner(case)
     result = []
     for name in PASSES:
         if name != "bias_grad" or case.bias:

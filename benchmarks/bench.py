@@ -1,0 +1,178 @@
+"""Our kernels on the 72 calls of 17 networks, beside the ways of others, on a model of Apple's GPUs.
+
+    python benchmarks/bench.py              # `make bench`
+
+Each call runs at full size on the simulated device, which counts what its kernels do; `model.py` turns the counts into
+time on a chip. Peers are sequences of ideal passes (`peers.py`), and the direct kernels, really counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from counting import count
+from peers import PEERS
+from problem import OPS, Problem
+from records import Record, record_of, record_of_peer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from roofline import draw
+
+from chips import CHIPS
+from model import LEFT_OUT
+from mps_conv_transpose3d._cases import network_cases
+
+ROOT = Path(__file__).resolve().parents[1]
+DIRECT = "direct kernels"
+GFLOP = 0.1  # calls below this are left out of the means
+GOALS = {"forward": 0.85, "input_grad": 0.80, "weight_grad": 0.75}
+
+
+def records_of(problem: Problem, chips: Sequence[str]) -> list[Record]:
+    counted = count(problem)
+    # In float32 alone: the direct kernels' loops are the same in every dtype.
+    direct = count(problem, method="direct") if problem.dtype == "float32" else None
+    records = []
+    for chip in (CHIPS[name] for name in chips):
+        records.append(record_of(problem, counted, chip))
+        records += [record_of(problem, direct, chip, peer=DIRECT)] if direct else []
+        records += filter(None, (record_of_peer(problem, peer, chip) for peer in PEERS))
+    return records
+
+
+def count_all(problems: Sequence[Problem], chips: Sequence[str], progress: Progress) -> list[Record]:
+    """In a process for each core: most of the counting is done by one thread."""
+    task = progress.add_task("counting", total=len(problems))
+    found: dict[Problem, list[Record]] = {}
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        # The largest first, so that no core is left with one at the end.
+        ordered = sorted(problems, key=lambda problem: -problem.useful_fma)
+        running = {pool.submit(records_of, problem, chips): problem for problem in ordered}
+        for done in as_completed(running):
+            found[running[done]] = done.result()
+            progress.advance(task)
+    return [record for problem in problems for record in found[problem]]
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    logs = [math.log(value) for value in values]
+    return math.exp(sum(logs) / len(logs)) if logs else math.nan
+
+
+def ours(records: Sequence[Record], chip: str, dtype: str, op: str, above: float = GFLOP) -> list[Record]:
+    return [r for r in records if not r.peer and (r.chip, r.dtype, r.op) == (chip, dtype, op) and r.gflop > above]
+
+
+def worst(records: Sequence[Record], key: str) -> tuple[float, str]:
+    pairs = [
+        (r.issued_fma / r.useful_fma if key == "fma" else r.moved_bytes / r.compulsory_bytes, r.id) for r in records
+    ]
+    return max(pairs, default=(math.nan, "-"))
+
+
+def summary(records: Sequence[Record], chips: Sequence[str], dtypes: Sequence[str]) -> Table:
+    table = Table(
+        "chip", "dtype", "pass", "fraction of the limit", "goal", "worst call", "its bound",
+        "FMAs issued / useful, at most", "bytes moved / compulsory, at most", "extra MB",
+        title=f"Calls above {GFLOP} GFLOP. Modelled, not measured.",
+    )  # fmt: skip
+    for chip in chips:
+        for dtype in dtypes:
+            for op in OPS:
+                chosen = ours(records, chip, dtype, op)
+                if not chosen:
+                    continue
+                low = min(chosen, key=lambda r: r.fraction)
+                fma, moved = worst(chosen, "fma"), worst(chosen, "bytes")
+                table.add_row(
+                    chip, dtype, op, f"{geometric_mean(r.fraction for r in chosen):.2f}", f"{GOALS[op]:.2f}",
+                    f"{low.id}: {low.fraction:.2f}", low.bound, f"{fma[0]:.2f} ({fma[1]})",
+                    f"{moved[0]:.2f} ({moved[1]})", f"{max(r.extra_bytes for r in chosen) / 1e6:.1f}",
+                )  # fmt: skip
+    return table
+
+
+def peers_table(records: Sequence[Record], chips: Sequence[str], dtypes: Sequence[str]) -> Table:
+    """Times of a peer over ours: above 1 we are faster."""
+    names = list(dict.fromkeys(r.peer for r in records if r.peer))
+    table = Table("chip", "dtype", "pass", *names, title="Modelled time / ours: mean (least). Modelled, not measured.")
+    by_key = {(r.chip, r.dtype, r.op, r.id, r.peer): r for r in records}
+    for chip in chips:
+        for dtype in dtypes:
+            for op in OPS:
+                cells = []
+                for name in names:
+                    ratios = [
+                        (by_key[chip, dtype, op, r.id, name].modelled_ms / r.modelled_ms, r.id)
+                        for r in ours(records, chip, dtype, op)
+                        if (chip, dtype, op, r.id, name) in by_key
+                    ]
+                    cells.append(
+                        f"{geometric_mean(q for q, _ in ratios):.2f} ({min(ratios)[0]:.2f}, {min(ratios)[1]})"
+                        if ratios
+                        else "-"
+                    )
+                table.add_row(chip, dtype, op, *cells)
+    return table
+
+
+def half_table(records: Sequence[Record], chips: Sequence[str]) -> Table:
+    """float16's and bfloat16's time over float32's, on calls that memory bounds in float32."""
+    table = Table(
+        "chip", "pass", "float16", "bfloat16", title="Time / float32's, worst call bound by memory: at most 0.6"
+    )
+    times = {(r.chip, r.op, r.id, r.dtype): r.modelled_ms for r in records if not r.peer}
+    for chip in chips:
+        for op in OPS:
+            bound = [r for r in ours(records, chip, "float32", op) if r.bound == "memory"]
+            cells = []
+            for half in ("float16", "bfloat16"):
+                ratios = [
+                    (times[chip, op, r.id, half] / r.modelled_ms, r.id)
+                    for r in bound
+                    if (chip, op, r.id, half) in times
+                ]
+                cells.append(f"{max(ratios)[0]:.2f} ({max(ratios)[1]})" if ratios else "-")
+            table.add_row(chip, op, *cells)
+    return table
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chips", nargs="+", default=["M1", "M2 Max"], choices=list(CHIPS), metavar="CHIP")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "float16"], metavar="DTYPE")
+    parser.add_argument("--calls", nargs="+", metavar="ID", help="of network_shapes.json; all, where this is left out")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench", help="folder (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    cases = [case for case in network_cases() if not options.calls or case.name in options.calls]
+    console = Console(width=200)
+    begin = time.monotonic()
+    with Progress(console=console) as progress:
+        problems = [Problem(case, op, dtype) for dtype in options.dtypes for case in cases for op in OPS]
+        records = count_all(problems, options.chips, progress)
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "kernels.json").write_text(json.dumps([r.as_json() for r in records], indent=1))
+    draw(records, [CHIPS[name] for name in options.chips], options.output / "roofline.png")
+    console.print(summary(records, options.chips, options.dtypes))
+    console.print(peers_table(records, options.chips, options.dtypes))
+    console.print(half_table(records, options.chips))
+    console.print(LEFT_OUT)
+    console.print(
+        f"{len(records)} records in {time.monotonic() - begin:.0f} s: {options.output}/kernels.json, roofline.png"
+    )
+
+
+if __name__ == "__main__":
+    main()

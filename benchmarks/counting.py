@@ -1,0 +1,81 @@
+"""One pass of ConvTranspose3d at full size on the simulated device, and what its kernels did, counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from problem import Problem
+
+import mps_simulator
+from mps_conv_transpose3d import _plan
+from mps_conv_transpose3d._explain import for_planner
+from mps_simulator import Counters
+
+# Of a dispatch that makes more accesses to memory than this a part runs, and the counts are scaled.
+ACCESSES = 10_000_000
+
+MASKS = {"input_grad": (True, False, False), "weight_grad": (False, True, True)}
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    kernel: str
+    counters: Counters
+
+
+@dataclass(frozen=True)
+class Counted:
+    dispatches: list[Dispatched]
+    extra_bytes: int  # of device memory, beside the operands and the result
+
+
+def run(problem: Problem, tensors: dict[str, torch.Tensor]) -> object:
+    c = problem.case
+    bias = tensors.get("bias")
+    if problem.op == "forward":
+        return torch.conv_transpose3d(tensors["input"], tensors["weight"], bias, **c.arguments)
+    mask = list(MASKS[problem.op])
+    mask[2] = mask[2] and c.bias
+    return torch.ops.aten.convolution_backward(
+        tensors["output"],
+        tensors["input"],
+        tensors["weight"],
+        [c.out_channels] if c.bias else None,
+        c.stride,
+        c.padding,
+        c.dilation,
+        True,
+        c.output_padding,
+        c.groups,
+        mask,
+    )
+
+
+def extra_bytes(problem: Problem, method: str | None) -> int:
+    forced = method and _plan.Method.__members__[method]
+    plan = _plan.make_plan(
+        _plan.Pass.__members__[problem.op],
+        _plan.DataType.__members__[problem.dtype],
+        for_planner(problem.case),
+        forced,
+        wants_bias_grad=problem.op == "weight_grad" and problem.case.bias,
+    )
+    return 4 * plan.partial_sums
+
+
+def count(problem: Problem, method: str | None = None) -> Counted:
+    """`method` is one of those of `torch.ops.mps_conv_transpose3d.force_method`; None: what the plan chooses."""
+    c, dtype = problem.case, getattr(torch, problem.dtype)
+    shapes = {"input": c.input, "weight": c.weight}
+    if problem.op != "forward":
+        shapes["output"] = c.output
+    elif c.bias:
+        shapes["bias"] = (c.out_channels,)
+    tensors = {name: torch.empty(shape, dtype=dtype, device="mps") for name, shape in shapes.items()}
+    torch.ops.mps_conv_transpose3d.force_method(method)
+    with mps_simulator.record(counters=True, accesses=ACCESSES) as recording:
+        run(problem, tensors)
+    torch.ops.mps_conv_transpose3d.force_method(None)
+    dispatches = [Dispatched(dispatch.kernel, dispatch.counters) for dispatch in recording]
+    return Counted(dispatches, extra_bytes(problem, method))

@@ -1,0 +1,61 @@
+"""`make bench`: what a pass must do, what its peers do, and the records of a small call."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import bench
+from peers import PEERS
+from problem import OPS, Problem
+
+from cases import BY_NAME, NETWORKS, SWEEP, Case
+
+OVERLAPPING = next(case for case in NETWORKS if case.kernel != case.stride)
+
+
+@pytest.mark.parametrize("case", [case for case in SWEEP if len(case.input) == 5], ids=str)
+def test_useful_products_are_those_that_reach_the_output(case: Case):
+    """A transposed convolution of ones counts them."""
+    ones = torch.ones(case.input, dtype=torch.float64), torch.ones(case.weight, dtype=torch.float64)
+    assert Problem(case, "forward", "float32").useful_fma == torch.conv_transpose3d(*ones, **case.arguments).sum()
+
+
+def test_compulsory_bytes():
+    problem = Problem(BY_NAME["kernel_equals_stride"], "forward", "float16")
+    assert problem.compulsory_bytes == 2 * (2 * 3 * 24 + 3 * 5 * 8 + 2 * 5 * 24 * 8 + 5)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("case", [BY_NAME["kernel_equals_stride"], OVERLAPPING], ids=str)
+def test_peers_do_no_less_than_they_must(case: Case, op: str):
+    problem = Problem(case, op, "float32")
+    for peer in PEERS:
+        passes = peer.passes(problem)
+        assert (passes is None) == (
+            case is OVERLAPPING and peer.name in ("parity GEMMs + copies", "matmul + pixel shuffle")
+        )
+        if passes:
+            assert sum(p.fma for p in passes) >= problem.useful_fma
+            assert problem.bytes_of(sum(p.elements for p in passes)) >= 0.95 * problem.compulsory_bytes
+
+
+def test_records_of_a_small_call(tmp_path, record):
+    smallest = min((case for case in NETWORKS if case.groups == 1), key=lambda case: case.multiplications)
+    bench.main(["--calls", smallest.name, "--chips", "M1", "--dtypes", "float32", "--output", str(tmp_path)])
+    records = json.loads((tmp_path / "kernels.json").read_text())
+    assert (tmp_path / "roofline.png").stat().st_size > 10_000
+    ours = [r for r in records if "peer" not in r]
+    assert [r["op"] for r in ours] == list(OPS)
+    for r in ours:
+        assert r["id"] == smallest.name and r["kernel"].startswith("conv_transpose3d_")
+        assert r["issued_fma"] >= r["useful_fma"] > 0 and r["extra_bytes"] >= 0
+        assert r["moved_bytes"] >= 0.9 * r["compulsory_bytes"]
+        assert r["limit_ms"] / r["modelled_ms"] == pytest.approx(r["fraction"], abs=0.02) and 0 < r["fraction"] <= 1
+    assert {r["peer"] for r in records if "peer" in r} == {bench.DIRECT, *(peer.name for peer in PEERS)}
