@@ -80,8 +80,9 @@ PYBIND11_MODULE(_plan, m) {
       "if the tensors' offsets do not fit 32 bits.");
   m.def(
       "explain",
-      [params_of](Pass pass, DataType dtype, const Geometry& g) {
-        return explain(make_plan(pass, dtype, params_of(g)));
+      [params_of](Pass pass, DataType dtype, const Geometry& g, bool wants_bias_grad) {
+        return explain(make_plan(pass, dtype, params_of(g), std::nullopt, wants_bias_grad));
       },
-      py::arg("pass_"), py::arg("dtype"), py::arg("geometry"), "The same in words.");
+      py::arg("pass_"), py::arg("dtype"), py::arg("geometry"), py::arg("wants_bias_grad") = false,
+      "The same in words.");
 }

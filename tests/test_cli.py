@@ -69,7 +69,7 @@ def test_doctor_runs_every_kernel():
     """Between them, the doctor's cases are computed by all kernels that any case is computed by."""
 
     def kernels(cases):
-        plans = [plan for case in cases for dtype in DTYPES for plan in _explain.plans(case, dtype)]
+        plans = [plan for case in cases for dtype in DTYPES for plan in _explain.plans(case, dtype).values()]
         return {kernel for kernels, _ in plans for kernel in kernels}
 
     others = [case for case in BY_NAME.values() if case.input[0] > 0]
@@ -256,8 +256,14 @@ def test_explain_needs_no_device(run_python, simulator):
     assert result.returncode == 0, result.stderr
     assert "to [2, 32, 128, 128, 128]" in result.stdout
     assert "17.2 GFLOP" in result.stdout
-    for name in _explain.PASSES:
+    for name in ("forward", "input_grad", "weight_grad"):
         assert f"\n{name.replace('_', ' ')}: conv_transpose3d_{name}" in result.stdout
+    assert "\nbias grad: summed by the kernels of the weight gradient" in result.stdout
+
+
+def test_explain_a_bias_gradient_of_its_own(capsys):
+    assert run("explain", "--input", "1,8,4,4,4", "--weight", "8,8,3,3,3", "--stride", "2") == 0
+    assert "\nbias grad: conv_transpose3d_bias_grad_float" in capsys.readouterr().out
 
 
 def test_explain_leaves_to_pytorch_what_is_too_large(capsys):

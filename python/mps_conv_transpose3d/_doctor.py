@@ -23,7 +23,11 @@ REINSTALL_TORCH = "a macOS wheel of torch has it: pip install --force-reinstall 
 
 # Between them every kernel: tests/test_cli.py holds the plans of these against the plans of all other cases.
 CASES = [
-    Case("kernel equals stride", (1, 64, 6, 8, 8), (64, 64, 2, 2, 2), stride=(2, 2, 2)),
+    Case("kernel equals stride", (1, 64, 4, 8, 8), (64, 64, 2, 2, 2), stride=(2, 2, 2)),
+    Case("1024 input channels", (1, 1024, 4, 4, 4), (1024, 8, 1, 2, 2), stride=(1, 2, 2)),
+    Case("768 input channels", (1, 768, 4, 4, 4), (768, 8, 1, 2, 2), stride=(1, 2, 2)),
+    Case("512 input channels", (1, 512, 4, 4, 4), (512, 8, 1, 2, 2), stride=(1, 2, 2)),
+    Case("48 input channels", (1, 48, 3, 4, 5), (48, 8, 3, 3, 3), padding=(1, 1, 1)),
     Case("kernel equals stride, few voxels", (2, 32, 2, 3, 4), (32, 24, 2, 2, 2), stride=(2, 2, 2)),
     Case("kernel equals stride, odd sizes", (2, 7, 3, 5, 3), (7, 5, 1, 2, 2), stride=(1, 2, 2)),
     Case("overlapping", (2, 32, 5, 6, 7), (32, 32, 3, 3, 3), True, (2, 2, 2), (1, 1, 1), output_padding=(1, 1, 1)),

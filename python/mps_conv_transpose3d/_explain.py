@@ -49,7 +49,7 @@ def for_planner(case: Case) -> _plan.Geometry:
     return planned
 
 
-def plans(case: Case, dtype: str) -> list[tuple[list[str], str]] | None:
+def plans(case: Case, dtype: str) -> dict[str, tuple[list[str], str]] | None:
     """For each pass the Metal kernels' names, and the plan in words; None where the planner was not built.
 
     Raises RuntimeError for an invalid call and OverflowError for one too large for the kernels, which then goes on to
@@ -60,12 +60,18 @@ def plans(case: Case, dtype: str) -> list[tuple[list[str], str]] | None:
     except ImportError:
         return None
     planned = for_planner(case)
-    result = []
+    result = {}
     for name in PASSES:
-        if name != "bias_grad" or case.bias:
-            arguments = (_plan.Pass.__members__[name], _plan.DataType.__members__[dtype], planned)
-            kernels = [step.kernel for step in _plan.make_plan(*arguments).steps]
-            result.append((kernels, _plan.explain(*arguments)))
+        if name == "bias_grad" and not case.bias:
+            continue
+        arguments = (_plan.Pass.__members__[name], _plan.DataType.__members__[dtype], planned)
+        with_bias = name == "weight_grad" and case.bias
+        plan = _plan.make_plan(*arguments, wants_bias_grad=with_bias)
+        kernels = [step.kernel for step in plan.steps]
+        result[name] = (kernels, _plan.explain(*arguments, wants_bias_grad=with_bias))
+        if plan.has_bias_grad:
+            result["bias_grad"] = ([], "summed by the kernels of the weight gradient")
+            break
     return result
 
 
@@ -88,7 +94,7 @@ def explain(case: Case, dtype: str) -> str:
         return "\n".join([*lines, f"Left to PyTorch's own operator: {error}."])
     if planned is None:
         return "\n".join([*lines, "The plan cannot be told: the package was built without pybind11."])
-    return "\n".join([*lines, *(f"{name.replace('_', ' ')}: {text}" for name, (_, text) in zip(PASSES, planned))])
+    return "\n".join([*lines, *(f"{name.replace('_', ' ')}: {text}" for name, (_, text) in planned.items())])
 
 
 def _character(g: _arguments.Geometry) -> str:
