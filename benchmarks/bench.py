@@ -44,8 +44,8 @@ def records_of(problem: Problem, chips: Sequence[str]) -> list[Record]:
     for chip in (CHIPS[name] for name in chips):
         records.append(record_of(problem, counted, chip))
         records += [record_of(problem, direct, chip, peer=DIRECT)] if direct else []
-        records += filter(None, (record_of_peer(problem, peer, chip) for peer in PEERS))
-    return records
+        records += [record_of_peer(problem, peer, chip) for peer in PEERS]
+    return [record for record in records if record]
 
 
 def count_all(problems: Sequence[Problem], chips: Sequence[str], progress: Progress) -> list[Record]:
@@ -145,6 +145,11 @@ def half_table(records: Sequence[Record], chips: Sequence[str]) -> Table:
     return table
 
 
+def not_counted(problems: Sequence[Problem], records: Sequence[Record]) -> list[str]:
+    found = {(r.id, r.op, r.dtype) for r in records if not r.peer}
+    return [f"{p.case.name} {p.op} {p.dtype}" for p in problems if (p.case.name, p.op, p.dtype) not in found]
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chips", nargs="+", default=["M1", "M2 Max"], choices=list(CHIPS), metavar="CHIP")
@@ -169,6 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(peers_table(records, options.chips, options.dtypes))
     console.print(half_table(records, options.chips))
     console.print(LEFT_OUT)
+    if missing := not_counted(problems, records):
+        console.print(
+            f"Not in the tables, because the part that was counted is not like the rest: {', '.join(missing)}"
+        )
     console.print(
         f"{len(records)} records in {time.monotonic() - begin:.0f} s: {options.output}/kernels.json, roofline.png"
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from problem import Problem
 
-import mps_simulator
 from mps_conv_transpose3d import _plan
 from mps_conv_transpose3d._explain import for_planner
-from mps_simulator import Counters
+
+if TYPE_CHECKING:
+    import mps_simulator
 
 # Of a dispatch that makes more accesses to memory than this a part runs, and the counts are scaled.
 ACCESSES = 10_000_000
@@ -18,10 +21,17 @@ ACCESSES = 10_000_000
 MASKS = {"input_grad": (True, False, False), "weight_grad": (False, True, True)}
 
 
+def record() -> AbstractContextManager[mps_simulator.Recording]:
+    """Imported where it is used: a Mac has no simulator, and its tests read this module."""
+    import mps_simulator
+
+    return mps_simulator.record(counters=True, accesses=ACCESSES)
+
+
 @dataclass(frozen=True)
 class Dispatched:
     kernel: str
-    counters: Counters
+    counters: mps_simulator.Counters
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ def count(problem: Problem, method: str | None = None) -> Counted:
         shapes["bias"] = (c.out_channels,)
     tensors = {name: torch.empty(shape, dtype=dtype, device="mps") for name, shape in shapes.items()}
     torch.ops.mps_conv_transpose3d.force_method(method)
-    with mps_simulator.record(counters=True, accesses=ACCESSES) as recording:
+    with record() as recording:
         run(problem, tensors)
     torch.ops.mps_conv_transpose3d.force_method(None)
     dispatches = [Dispatched(dispatch.kernel, dispatch.counters) for dispatch in recording]

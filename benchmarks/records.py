@@ -47,9 +47,14 @@ def limit(problem: Problem, chip: Chip) -> Limit:
     return limit_of(problem.useful_fma, problem.compulsory_bytes, chip)
 
 
-def record_of(problem: Problem, counted: Counted, chip: Chip, peer: str = "") -> Record:
+def record_of(problem: Problem, counted: Counted, chip: Chip, peer: str = "") -> Record | None:
+    """None where less than the least was counted: the part of the grid that ran was not like the rest."""
     times = [time_of(dispatch.counters, chip) for dispatch in counted.dispatches]
     longest = max(times, key=lambda time: time.ms)
+    try:
+        share = fraction(times, limit(problem, chip))
+    except ValueError:
+        return None
     return Record(
         id=problem.case.name,
         op=problem.op,
@@ -63,7 +68,7 @@ def record_of(problem: Problem, counted: Counted, chip: Chip, peer: str = "") ->
         chip=chip.name,
         modelled_ms=sum(time.ms for time in times),
         limit_ms=limit(problem, chip).ms,
-        fraction=fraction(times, limit(problem, chip)),
+        fraction=share,
         bound=longest.bound,
         peer=peer,
     )

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-import mps_simulator
+if TYPE_CHECKING:
+    import mps_simulator
 
 KERNELS = Path(__file__).parent / "kernels"
 ACCESSES = 40_000_000  # of a dispatch: enough for the caches of the largest chip here to reach a steady state
+
+
+def record() -> AbstractContextManager[mps_simulator.Recording]:
+    """Imported where it is used: a Mac has no simulator, and its tests read this module."""
+    import mps_simulator
+
+    return mps_simulator.record(counters=True, accesses=ACCESSES)
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ def gemm(file: str, size: int, *, tile: tuple[int, int], threads: tuple[int, int
     library = torch.mps.compile_shader((KERNELS / file).read_text())
     a, b, c = (torch.empty(size, size, device="mps") for _ in range(3))
     grid = [size // t * n for t, n in zip(tile, threads)]
-    with mps_simulator.record(counters=True, accesses=ACCESSES) as dispatches:
+    with record() as dispatches:
         library.gemm(a, b, c, size, threads=grid, group_size=threads)
     return dispatches
 
@@ -42,7 +52,7 @@ def conv(file: str, size: int, channels: int) -> list[mps_simulator.Dispatch]:
     x, y = (torch.empty(channels * size**3, device="mps") for _ in range(2))
     w = torch.empty(channels * channels * 27, device="mps")
     parameters = torch.tensor([size, channels, channels, 3, 1], dtype=torch.int32, device="mps")
-    with mps_simulator.record(counters=True, accesses=ACCESSES) as dispatches:
+    with record() as dispatches:
         library.conv(x, w, y, parameters, threads=(channels // 64 * 128, size**3 // 64), group_size=(128, 1))
     return dispatches
 
@@ -58,7 +68,7 @@ def direct(passes: str) -> tuple[list[mps_simulator.Dispatch], float, float]:
     with mps_conv_transpose3d.enabled():
         torch.ops.mps_conv_transpose3d.force_method("direct")
         try:
-            with mps_simulator.record(counters=True, accesses=ACCESSES) as dispatches:
+            with record() as dispatches:
                 if passes == "forward":
                     torch.nn.functional.conv_transpose3d(x, w, stride=2)
                 else:

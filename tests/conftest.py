@@ -58,6 +58,7 @@ NEEDS_SIMULATOR = {
     "test_records_of_a_small_call",
     "test_residual_encoder_and_an_ensemble_of_folds",
     "test_the_weight_gradient_sums_the_bias_gradient_too",
+    "test_the_model_ranks_as_the_world_measured",
     "test_traced_model_runs_our_kernel",
     "test_vmap_runs_our_kernel",
     "test_way",

@@ -21,7 +21,7 @@ def counted() -> list[Counted]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", ["M1", "M2 Max"])
-def test_the_model_ranks_as_the_world_measured(counted: list[Counted], chip: str) -> None:
+def test_the_model_ranks_as_the_world_measured(counted: list[Counted], chip: str, simulator: None) -> None:
     shares = {}
     for reference in counted:
         times = [time_of(dispatch.counters, CHIPS[chip]) for dispatch in reference.dispatches]
