@@ -13,22 +13,22 @@ import json
 import math
 import multiprocessing
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from counting import count
-from peers import PEERS
-from problem import OPS, Problem
-from records import Record, record_of, record_of_peer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from roofline import draw
 
 from chips import CHIPS
+from counting import count
 from model import LEFT_OUT
 from mps_conv_transpose3d._cases import network_cases
+from peers import PEERS
+from problem import OPS, Problem
+from records import Record, record_of, record_of_peer
+from roofline import draw
 
 ROOT = Path(__file__).resolve().parents[1]
 DIRECT = "direct kernels"
@@ -67,15 +67,13 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(sum(logs) / len(logs)) if logs else math.nan
 
 
-def ours(records: Sequence[Record], chip: str, dtype: str, op: str, above: float = GFLOP) -> list[Record]:
-    return [r for r in records if not r.peer and (r.chip, r.dtype, r.op) == (chip, dtype, op) and r.gflop > above]
+def ours(records: Sequence[Record], chip: str, dtype: str, op: str) -> list[Record]:
+    return [r for r in records if not r.peer and (r.chip, r.dtype, r.op) == (chip, dtype, op) and r.gflop > GFLOP]
 
 
-def worst(records: Sequence[Record], key: str) -> tuple[float, str]:
-    pairs = [
-        (r.issued_fma / r.useful_fma if key == "fma" else r.moved_bytes / r.compulsory_bytes, r.id) for r in records
-    ]
-    return max(pairs, default=(math.nan, "-"))
+def worst(records: Sequence[Record], ratio: Callable[[Record], float]) -> str:
+    value, name = max((ratio(r), r.id) for r in records)
+    return f"{value:.2f} ({name})"
 
 
 def summary(records: Sequence[Record], chips: Sequence[str], dtypes: Sequence[str]) -> Table:
@@ -91,11 +89,12 @@ def summary(records: Sequence[Record], chips: Sequence[str], dtypes: Sequence[st
                 if not chosen:
                     continue
                 low = min(chosen, key=lambda r: r.fraction)
-                fma, moved = worst(chosen, "fma"), worst(chosen, "bytes")
+                issued = worst(chosen, lambda r: r.issued_fma / r.useful_fma)
+                moved = worst(chosen, lambda r: r.moved_bytes / r.compulsory_bytes)
                 table.add_row(
                     chip, dtype, op, f"{geometric_mean(r.fraction for r in chosen):.2f}", f"{GOALS[op]:.2f}",
-                    f"{low.id}: {low.fraction:.2f}", low.bound, f"{fma[0]:.2f} ({fma[1]})",
-                    f"{moved[0]:.2f} ({moved[1]})", f"{max(r.extra_bytes for r in chosen) / 1e6:.1f}",
+                    f"{low.id}: {low.fraction:.2f}", low.bound, issued, moved,
+                    f"{max(r.extra_bytes for r in chosen) / 1e6:.1f}",
                 )  # fmt: skip
     return table
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from problem import Problem
 
 from mps_conv_transpose3d import _plan
 from mps_conv_transpose3d._explain import for_planner
+from problem import Problem
 
 if TYPE_CHECKING:
     import mps_simulator
@@ -21,22 +21,16 @@ ACCESSES = 10_000_000
 MASKS = {"input_grad": (True, False, False), "weight_grad": (False, True, True)}
 
 
-def record() -> AbstractContextManager[mps_simulator.Recording]:
+def record(accesses: int = ACCESSES) -> AbstractContextManager[mps_simulator.Recording]:
     """Imported where it is used: a Mac has no simulator, and its tests read this module."""
     import mps_simulator
 
-    return mps_simulator.record(counters=True, accesses=ACCESSES)
-
-
-@dataclass(frozen=True)
-class Dispatched:
-    kernel: str
-    counters: mps_simulator.Counters
+    return mps_simulator.record(counters=True, accesses=accesses)
 
 
 @dataclass(frozen=True)
 class Counted:
-    dispatches: list[Dispatched]
+    dispatches: list[mps_simulator.Dispatch]
     extra_bytes: int  # of device memory, beside the operands and the result
 
 
@@ -74,7 +68,7 @@ def extra_bytes(problem: Problem, method: str | None) -> int:
     return 4 * plan.partial_sums
 
 
-def count(problem: Problem, method: str | None = None) -> Counted:
+def count(problem: Problem, method: str | None = None, accesses: int = ACCESSES) -> Counted:
     """`method` is one of those of `torch.ops.mps_conv_transpose3d.force_method`; None: what the plan chooses."""
     c, dtype = problem.case, getattr(torch, problem.dtype)
     shapes = {"input": c.input, "weight": c.weight}
@@ -84,8 +78,9 @@ def count(problem: Problem, method: str | None = None) -> Counted:
         shapes["bias"] = (c.out_channels,)
     tensors = {name: torch.empty(shape, dtype=dtype, device="mps") for name, shape in shapes.items()}
     torch.ops.mps_conv_transpose3d.force_method(method)
-    with record() as recording:
-        run(problem, tensors)
-    torch.ops.mps_conv_transpose3d.force_method(None)
-    dispatches = [Dispatched(dispatch.kernel, dispatch.counters) for dispatch in recording]
+    try:
+        with record(accesses) as dispatches:
+            run(problem, tensors)
+    finally:
+        torch.ops.mps_conv_transpose3d.force_method(None)
     return Counted(dispatches, extra_bytes(problem, method))

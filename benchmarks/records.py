@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from chips import Chip
 from counting import Counted
+from model import Limit, fraction, limit_of, time_of
 from peers import Peer
 from problem import Problem
-
-from chips import Chip
-from model import Limit, fraction, limit_of, time_of
 
 
 @dataclass(frozen=True)

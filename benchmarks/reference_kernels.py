@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+import mps_conv_transpose3d
+from counting import count, record
+from mps_conv_transpose3d._cases import Case
+from problem import OPS, Problem
+
 if TYPE_CHECKING:
     import mps_simulator
 
 KERNELS = Path(__file__).parent / "kernels"
 ACCESSES = 40_000_000  # of a dispatch: enough for the caches of the largest chip here to reach a steady state
-
-
-def record() -> AbstractContextManager[mps_simulator.Recording]:
-    """Imported where it is used: a Mac has no simulator, and its tests read this module."""
-    import mps_simulator
-
-    return mps_simulator.record(counters=True, accesses=ACCESSES)
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ def gemm(file: str, size: int, *, tile: tuple[int, int], threads: tuple[int, int
     library = torch.mps.compile_shader((KERNELS / file).read_text())
     a, b, c = (torch.empty(size, size, device="mps") for _ in range(3))
     grid = [size // t * n for t, n in zip(tile, threads)]
-    with record() as dispatches:
+    with record(ACCESSES) as dispatches:
         library.gemm(a, b, c, size, threads=grid, group_size=threads)
     return dispatches
 
@@ -52,32 +49,9 @@ def conv(file: str, size: int, channels: int) -> list[mps_simulator.Dispatch]:
     x, y = (torch.empty(channels * size**3, device="mps") for _ in range(2))
     w = torch.empty(channels * channels * 27, device="mps")
     parameters = torch.tensor([size, channels, channels, 3, 1], dtype=torch.int32, device="mps")
-    with record() as dispatches:
+    with record(ACCESSES) as dispatches:
         library.conv(x, w, y, parameters, threads=(channels // 64 * 128, size**3 // 64), group_size=(128, 1))
     return dispatches
-
-
-def direct(passes: str) -> tuple[list[mps_simulator.Dispatch], float, float]:
-    """A pass of ConvTranspose3d on the direct kernels: its dispatches, useful multiply-adds, compulsory bytes."""
-    import mps_conv_transpose3d
-
-    x = torch.empty(1, 64, 24, 24, 24, device="mps")
-    w = torch.empty(64, 32, 2, 2, 2, device="mps")
-    gy = torch.empty(1, 32, 48, 48, 48, device="mps")
-    mask = [passes == "input_grad", passes == "weight_grad", False]
-    with mps_conv_transpose3d.enabled():
-        torch.ops.mps_conv_transpose3d.force_method("direct")
-        try:
-            with record() as dispatches:
-                if passes == "forward":
-                    torch.nn.functional.conv_transpose3d(x, w, stride=2)
-                else:
-                    torch.ops.aten.convolution_backward(
-                        gy, x, w, None, [2] * 3, [0] * 3, [1] * 3, True, [0] * 3, 1, mask
-                    )
-        finally:
-            torch.ops.mps_conv_transpose3d.force_method(None)
-    return dispatches, x.numel() * 32 * 8, 4 * (x.numel() + w.numel() + gy.numel())
 
 
 def references():
@@ -131,6 +105,17 @@ def references():
         high=0.5,
         **cost,
     )
-    for name in ("forward", "input_grad", "weight_grad"):
-        dispatches, useful, compulsory = direct(name)
-        yield Counted(f"ours, direct: {name}", dispatches, useful, compulsory, measured="-", low=0, high=0.25)
+    case = Case("direct", (1, 64, 24, 24, 24), (64, 32, 2, 2, 2), bias=False, stride=(2, 2, 2))
+    for op in OPS:
+        problem = Problem(case, op, "float32")
+        with mps_conv_transpose3d.enabled():
+            dispatches = count(problem, method="direct", accesses=ACCESSES).dispatches
+        yield Counted(
+            f"ours, direct: {op}",
+            dispatches,
+            problem.useful_fma,
+            problem.compulsory_bytes,
+            measured="-",
+            low=0,
+            high=0.25,
+        )

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from problem import OPS
-from records import Record
 
 from chips import Chip
 from model import limit_of
+from problem import OPS
+from records import Record
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

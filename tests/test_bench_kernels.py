@@ -12,10 +12,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import bench
+from cases import BY_NAME, NETWORKS, SWEEP, Case
 from peers import PEERS
 from problem import OPS, Problem
-
-from cases import BY_NAME, NETWORKS, SWEEP, Case
 
 OVERLAPPING = next(case for case in NETWORKS if case.kernel != case.stride)
 
