@@ -48,6 +48,16 @@ kernel void reverse(device const float* x, device float* y, uint t [[thread_inde
 kernel void vectors(device const float4* x, device half2* y, uint i [[thread_position_in_grid]]) {
   y[i] = half2(x[i].xy);
 }
+kernel void packed(device const half* x, device half* y, uint i [[thread_position_in_grid]]) {
+  *reinterpret_cast<device packed_half4*>(y + i * 4) =
+      packed_half4(half4(*reinterpret_cast<device const packed_half4*>(x + 1 + i * 4)) * 2.0h);
+}
+kernel void components(device const float* x, device float* y, uint i [[thread_position_in_grid]]) {
+  y[i] = x[2 * i] + x[2 * i + 1];
+}
+kernel void high_word(device const uint* x, device uint* y, uint i [[thread_position_in_grid]]) {
+  y[i] = mulhi(x[i], x[i + 32]);
+}
 kernel void matrices(device const float* x, device float* y, uint simdgroup [[simdgroup_index_in_threadgroup]],
                      uint t [[thread_index_in_threadgroup]]) {
   threadgroup half h[64];
@@ -172,6 +182,21 @@ def test_threadgroup_memory_and_barriers(library):
     # Each of 4 simdgroups writes 32 floats, reads 32, and one that all lanes read.
     assert c.threadgroup_bytes == 4 * 4 * (32 + 32 + 1)
     assert c.device_bytes == 2 * 4 * 128 and c.lines == 2 * 4
+
+
+def test_a_vector_is_one_access_and_its_components_are_as_many(library):
+    packed = count(lambda: library.packed(some(160, torch.float16), some(128, torch.float16), threads=32))
+    assert packed.executed["access"] == 2 * 32
+    assert packed.executed["float"] == 4 * 32
+    assert packed.device_bytes == 2 * 8 * 32
+    components = count(lambda: library.components(some(64), some(32), threads=32))
+    assert components.executed["access"] == 3 * 32
+
+
+def test_the_upper_half_of_a_product_is_two_multiplications(library):
+    c = count(lambda: library.high_word(some(64, torch.int32), some(32, torch.int32), threads=32))
+    assert c.executed["multiply"] == 2 * 32
+    assert c.executed["multiply64"] == c.executed["shift"] == 0
 
 
 def test_vector_accesses_have_their_size(library):

@@ -166,11 +166,18 @@ class Instrumenter {
   void function(size_t begin, size_t end) {
     uses_.clear();
     private_.clear();
+    offsets_.clear();
+    widened_.clear();
+    copies_.clear();
     for (size_t i = begin; i < end; ++i) {
       const auto named = values(lines_[i]);
       const bool defines = starts_with(trimmed(lines_[i]), "%");
       for (size_t k = defines; k < named.size(); ++k) ++uses_[named[k]];
+      const Instruction instruction = read_instruction(lines_[i]);
+      if (instruction.opcode == "getelementptr") offset(instruction);
+      if (instruction.opcode == "zext" || instruction.opcode == "sext") widened_.insert(instruction.result);
     }
+    copies(begin, end);
     bool counted = false;
     new_block();
     for (size_t i = begin; i < end; ++i) {
@@ -187,7 +194,7 @@ class Instrumenter {
         counted = true;
       }
       if (!instruction.opcode.empty()) {
-        accesses(instruction);
+        accesses(instruction, i);
         cost(instruction);
       }
       put(line);
@@ -226,16 +233,68 @@ class Instrumenter {
     return named.empty() || rest[at + 4] != '%' ? string_view() : named[0];
   }
 
-  void accesses(const Instruction& i) {
+  // A pointer that lies a constant number of bytes behind another.
+  void offset(const Instruction& i) {
+    const size_t comma = i.rest.rfind(", i64 ");
+    const auto named = values(i.rest);
+    if (!contains(i.rest, " i8, ptr ") || comma == string_view::npos || named.size() != 1) return;
+    const auto [base, at] = resolved(named[0]);
+    offsets_[i.result] = {base, at + std::strtol(std::string(i.rest.substr(comma + 6, 12)).c_str(), nullptr, 10)};
+  }
+
+  std::pair<string_view, long> resolved(string_view pointer) const {
+    const auto known = offsets_.find(pointer);
+    return known == offsets_.end() ? std::pair(pointer, 0L) : known->second;
+  }
+
+  // The optimiser takes the copy of a vector to or from memory apart, component by component, and says so in the names
+  // that it gives: it is one access, of up to 16 bytes.
+  void copies(size_t begin, size_t end) {
+    struct Run {
+      size_t line;
+      string_view base;
+      long end;
+      unsigned bytes;
+    } run[2] = {};  // of loads and of stores
+    for (size_t i = begin; i < end; ++i) {
+      const Instruction instruction = read_instruction(lines_[i]);
+      const bool write = instruction.opcode == "store";
+      if (!lines_[i].empty() && lines_[i][0] != ' ') run[0] = run[1] = {};
+      if (!write && instruction.opcode != "load") continue;
+      const string_view pointer = pointer_of(instruction.rest);
+      const bool part = contains(write ? pointer : instruction.result, write ? ".sroa_idx" : ".copyload");
+      const unsigned bytes = read_type(at_type(instruction.rest)).bytes();
+      const auto [base, at] = resolved(pointer);
+      Run& r = run[write];
+      if (part && r.bytes && base == r.base && at == r.end && r.bytes + bytes <= 16) {
+        r.end += bytes;
+        r.bytes += bytes;
+        copies_[r.line] = r.bytes;
+        copies_[i] = 0;
+      } else if (part || write) {
+        r = {i, base, at + static_cast<long>(bytes), bytes};
+      } else {
+        r = {};
+      }
+    }
+  }
+
+  // What the access in this line is of, or 0 where it is part of one before.
+  unsigned bytes_of(const Instruction& i, size_t line) const {
+    const auto copy = copies_.find(line);
+    return copy == copies_.end() ? read_type(at_type(i.rest)).bytes() : copy->second;
+  }
+
+  void accesses(const Instruction& i, size_t line) {
     if (i.opcode == "alloca") private_.insert(i.result);
     if (i.opcode == "getelementptr") {
       const string_view base = pointer_of(i.rest);
       if (private_.count(base)) private_.insert(i.result);
     }
     if (i.opcode == "load") {
-      access(pointer_of(i.rest), read_type(at_type(i.rest)).bytes(), false);
+      access(pointer_of(i.rest), bytes_of(i, line), false);
     } else if (i.opcode == "store") {
-      access(pointer_of(i.rest), read_type(at_type(i.rest)).bytes(), true);
+      access(pointer_of(i.rest), bytes_of(i, line), true);
     } else if (i.opcode == "atomicrmw" || i.opcode == "cmpxchg") {
       const auto named = values(i.rest);
       if (named.empty()) return;
@@ -279,8 +338,12 @@ class Instrumenter {
       // A comparison that only this needs is part of it.
       const auto named = values(i.rest);
       if (named.empty() || !comparison_for(named[0])) add(kInteger, 1);
+    } else if (op == "lshr" && t.bits == 64 && contains(i.rest, ", 32")) {
+      // The upper half of a register pair.
     } else if (op == "shl" || op == "lshr" || op == "ashr") {
       add(kShift, t.count * (t.bits > 32 ? 2 : 1));
+    } else if (op == "mul" && is_product_of_words(t, i.rest)) {
+      add(kMultiply, 2);
     } else if (op == "mul") {
       add_integer(t, kMultiply, kMultiply64);
     } else if (op == "sdiv" || op == "udiv" || op == "srem" || op == "urem") {
@@ -343,6 +406,13 @@ class Instrumenter {
     }
   }
 
+  // Whether 64 bits are the product of 32 and 32: one instruction, of twice the time.
+  bool is_product_of_words(Type t, string_view rest) const {
+    const auto named = values(rest);
+    return t.bits == 64 && t.count == 1 && !named.empty() &&
+           std::all_of(named.begin(), named.end(), [&](string_view v) { return widened_.count(v) > 0; });
+  }
+
   void table() {
     out_ << "@msl_blocks = constant i32 " << costs_.size() << "\n@msl_block_costs = constant [" << costs_.size()
          << " x [" << kOperations << " x i16]] [";
@@ -360,8 +430,11 @@ class Instrumenter {
   unsigned accesses_ = 0;
   std::map<string_view, unsigned> uses_;  // of the values of this function
   std::set<string_view> private_;         // pointers to memory of the thread's own
-  std::set<string_view> products_;        // of this block, each used once
-  std::set<std::string> divisions_;       // of this block
+  std::set<string_view> widened_;         // 64-bit values of 32 bits or fewer
+  std::map<string_view, std::pair<string_view, long>> offsets_;
+  std::map<size_t, unsigned> copies_;  // by line
+  std::set<string_view> products_;     // of this block, each used once
+  std::set<std::string> divisions_;    // of this block
 };
 
 }  // namespace

@@ -163,9 +163,10 @@ std::vector<std::string> Toolchain::flags() const {
 #endif
   // The calls that include/metal/_msl/checks.h answers. After the optimiser, so that only what runs is checked.
   if (counting_) {
-    // One instruction for each that a lane executes, and no arithmetic wider than the shader's.
-    f.insert(f.end(),
-             {"-DMSL_COUNTERS", "-fno-vectorize", "-fno-slp-vectorize", "-mllvm", "-indvars-widen-indvars=false"});
+    // One instruction for each that a lane executes, and no arithmetic wider than the shader's. By their names the
+    // parts of a vector's copy are known.
+    f.insert(f.end(), {"-DMSL_COUNTERS", "-fno-vectorize", "-fno-slp-vectorize", "-fno-discard-value-names", "-mllvm",
+                       "-indvars-widen-indvars=false"});
   } else if (checks_enabled()) {
     f.insert(f.end(),
              {"-DMSL_CHECKS", "-gline-tables-only", "-fsanitize=kernel-address,alignment",

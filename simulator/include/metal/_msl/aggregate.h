@@ -34,7 +34,10 @@ struct packed_vec {
   constexpr packed_vec(vec<T, 3> v) : x(v.x), y(v.y), z(v.z) {}
   explicit constexpr packed_vec(T s) : x(s), y(s), z(s) {}
   constexpr packed_vec(T x, T y, T z) : x(x), y(y), z(z) {}
-  constexpr operator vec<T, 3>() const { return vec<T, 3>(x, y, z); }
+  constexpr operator vec<T, 3>() const {
+    const packed_vec v = *this;  // one access
+    return vec<T, 3>(v.x, v.y, v.z);
+  }
   constexpr T& operator[](int i) { return (&x)[i]; }
   constexpr const T& operator[](int i) const { return (&x)[i]; }
 };
@@ -45,7 +48,10 @@ struct packed_vec<T, 2> {
   constexpr packed_vec(vec<T, 2> v) : x(v.x), y(v.y) {}
   explicit constexpr packed_vec(T s) : x(s), y(s) {}
   constexpr packed_vec(T x, T y) : x(x), y(y) {}
-  constexpr operator vec<T, 2>() const { return vec<T, 2>(x, y); }
+  constexpr operator vec<T, 2>() const {
+    const packed_vec v = *this;
+    return vec<T, 2>(v.x, v.y);
+  }
   constexpr T& operator[](int i) { return (&x)[i]; }
   constexpr const T& operator[](int i) const { return (&x)[i]; }
 };
@@ -56,7 +62,10 @@ struct packed_vec<T, 4> {
   constexpr packed_vec(vec<T, 4> v) : x(v.x), y(v.y), z(v.z), w(v.w) {}
   explicit constexpr packed_vec(T s) : x(s), y(s), z(s), w(s) {}
   constexpr packed_vec(T x, T y, T z, T w) : x(x), y(y), z(z), w(w) {}
-  constexpr operator vec<T, 4>() const { return vec<T, 4>(x, y, z, w); }
+  constexpr operator vec<T, 4>() const {
+    const packed_vec v = *this;
+    return vec<T, 4>(v.x, v.y, v.z, v.w);
+  }
   constexpr T& operator[](int i) { return (&x)[i]; }
   constexpr const T& operator[](int i) const { return (&x)[i]; }
 };
