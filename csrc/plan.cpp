@@ -54,6 +54,24 @@ Axis make_axis(const Geometry& g, size_t i) {
           narrow(shift(0) - first_shift + 1)};
 }
 
+// Each element of the output meets exactly one input position and tap.
+bool tiles_the_output(const ConvTranspose3dParams& p) {
+  const auto tiles = [](const Axis& axis) {
+    return axis.taps == axis.stride && axis.padding == 0 && (axis.dilation == 1 || axis.taps == 1) &&
+           axis.output == axis.input * axis.stride;
+  };
+  return tiles(p.depth) && tiles(p.height) && tiles(p.width);
+}
+
+Divisor make_divisor(int64_t n) {
+  int shift = 0;
+  while (int64_t{1} << shift < n) {
+    ++shift;
+  }
+  // Exact below 2^31: the multiplier exceeds 2^(31 + shift) / n by less than one (Granlund and Montgomery, 1994).
+  return {static_cast<int>(n), static_cast<unsigned>(ceil_div(int64_t{1} << (31 + shift), n)), shift};
+}
+
 Strides make_strides(const Strides5& s) {
   return {static_cast<long>(s[0]), static_cast<long>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3]),
           static_cast<int>(s[4])};
@@ -126,12 +144,14 @@ struct Tile {
 constexpr Tile tile_of(Method method) {
   switch (method) {
     case Method::gemm_64x128:
+    case Method::one_tap_gemm_64x128:
       return {64, 128, 1};
     case Method::gemm_32x128:
       return {32, 128, 0.97};
     case Method::gemm_48x64:
       return {48, 64, 0.99};
     case Method::gemm_32x64:
+    case Method::one_tap_gemm_32x64:
       return {32, 64, 0.83};
     case Method::gemm_16x64:
       return {16, 64, 0.55};
@@ -140,17 +160,25 @@ constexpr Tile tile_of(Method method) {
   }
 }
 
+bool is_one_tap(Method method) {
+  return method == Method::one_tap_gemm_64x128 || method == Method::one_tap_gemm_64x64 ||
+         method == Method::one_tap_gemm_32x64;
+}
+
 // The matrix product of a pass: rows x columns, each a sum over `depth`.
 struct Product {
   int64_t rows, columns, depth;
 };
 
-Product product_of(Pass pass, const ConvTranspose3dParams& p) {
+Product product_of(Pass pass, Method method, const ConvTranspose3dParams& p) {
   const int64_t positions = positions_of(p), columns = p.out_channels * taps_of(p);
   const Axis &d = p.depth, &h = p.height, &w = p.width;
   const auto reaching = [](const Axis& axis) { return ceil_div(axis.taps, axis.tap_step); };
   switch (pass) {
     case Pass::forward: {
+      if (is_one_tap(method)) {
+        return {positions, columns, p.in_channels};
+      }
       // Columns come in fragments of 8 output channels of one phase.
       const int64_t phases = int64_t{d.stride} * h.stride * w.stride;
       return {int64_t{d.quotients} * h.quotients * w.quotients, ceil_div(p.out_channels, 8) * 8 * phases,
@@ -164,7 +192,7 @@ Product product_of(Pass pass, const ConvTranspose3dParams& p) {
 }
 
 Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, int64_t splits) {
-  const Product product = product_of(pass, p);
+  const Product product = product_of(pass, method, p);
   const Tile tile = tile_of(method);
   const int64_t row_tiles = ceil_div(product.rows, tile.m), column_tiles = ceil_div(product.columns, tile.n);
   const int64_t work = row_tiles * tile.m * column_tiles * tile.n * product.depth;
@@ -184,7 +212,7 @@ Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, int64_t
 // fewer than 8 tiles of depth, and with partial sums of at most 8 MB unless one alone takes more.
 SplitK choose_split(Method method, const ConvTranspose3dParams& p) {
   constexpr int64_t kThreadgroups = 256, kPartialSums = (8 << 20) / sizeof(float);
-  const Product product = product_of(Pass::weight_grad, p);
+  const Product product = product_of(Pass::weight_grad, method, p);
   const Tile tile = tile_of(method);
   const int64_t tiles = ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups;
   // Two more rows: a bias gradient's sums, and what rounding took from them.
@@ -206,65 +234,60 @@ bool offsets_fit(int64_t channels, const std::array<int64_t, 3>& spatial, const 
               (spatial[2] - 1) * s.width);
 }
 
-// Whether matrix kernels can compute it: all but the bias gradient, where the taps (forward: the shifts) of the three
-// axes together fit the bits of one word, as they do for a kernel of 10 x 10 x 10.
-bool gemm_can(Pass pass, const ConvTranspose3dParams& p) {
-  const Axis &d = p.depth, &h = p.height, &w = p.width;
-  const int64_t bits =
-      pass == Pass::forward ? int64_t{d.shifts} + h.shifts + w.shifts : int64_t{d.taps} + h.taps + w.taps;
-  const Product product = product_of(pass, p);
-  // The largest coordinates, and so offsets, that are computed for what lies outside of a tensor.
-  const auto reach = [](const Axis& axis) { return int64_t{axis.output} + axis.taps * axis.dilation + axis.padding; };
-  return pass != Pass::bias_grad && bits <= kMaxReachBits && fits(product.rows + 128) && fits(product.columns + 128) &&
-         offsets_fit(p.in_channels, {d.input + reach(d), h.input + reach(h), w.input + reach(w)}, p.input) &&
-         offsets_fit(p.out_channels, {2 * reach(d), 2 * reach(h), 2 * reach(w)}, p.output);
-}
-
-// Without running totals a sum is as exact as PyTorch's on the CPU, which sums the channels of each tap apart, only
-// where an output meets one tap.
-bool needs_total(const ConvTranspose3dParams& p) {
-  return p.in_channels > 512 || product_of(Pass::forward, p).depth > p.in_channels;
-}
-
 bool can(Pass pass, Method method, const ConvTranspose3dParams& p) {
   if (method == Method::direct || method == Method::sum_splits) {
     return method == Method::direct;
   }
-  return gemm_can(pass, p) && (tile_of(method).n == 128) == (pass == Pass::forward) &&
-         (method != Method::gemm_64x128 || !needs_total(p));
+  const Axis &d = p.depth, &h = p.height, &w = p.width;
+  const Product product = product_of(pass, method, p);
+  // The largest coordinates, and so offsets, that are computed for what lies outside of a tensor.
+  const auto reach = [](const Axis& axis) { return int64_t{axis.output} + axis.taps * axis.dilation + axis.padding; };
+  if (pass == Pass::bias_grad || !fits(product.rows + 128) || !fits(product.columns + 128) ||
+      !offsets_fit(p.in_channels, {d.input + reach(d), h.input + reach(h), w.input + reach(w)}, p.input) ||
+      !offsets_fit(p.out_channels, {2 * reach(d), 2 * reach(h), 2 * reach(w)}, p.output)) {
+    return false;
+  }
+  // Without running totals a sum is as exact as PyTorch's on the CPU, which sums the channels of each tap apart, only
+  // where it is no longer than this.
+  constexpr int64_t kMaxPlainSum = 512;
+  if (is_one_tap(method)) {
+    return pass == Pass::forward && tiles_the_output(p) &&
+           (method != Method::one_tap_gemm_64x128 || p.in_channels <= kMaxPlainSum);
+  }
+  if (method == Method::gemm_64x128 && (p.in_channels > kMaxPlainSum || product.depth > p.in_channels)) {
+    return false;
+  }
+  // The sets of taps (forward: of shifts) of the three axes together fit the bits of one word, as they do for a kernel
+  // of 10 x 10 x 10.
+  const int64_t bits =
+      pass == Pass::forward ? int64_t{d.shifts} + h.shifts + w.shifts : int64_t{d.taps} + h.taps + w.taps;
+  return bits <= kMaxReachBits && (tile_of(method).n == 128) == (pass == Pass::forward);
 }
 
-// Each element of the output meets exactly one input position and tap.
-bool tiles_the_output(const ConvTranspose3dParams& p) {
-  const auto tiles = [](const Axis& axis) {
-    return axis.taps == axis.stride && axis.padding == 0 && (axis.dilation == 1 || axis.taps == 1) &&
-           axis.output == axis.input * axis.stride;
-  };
-  return tiles(p.depth) && tiles(p.height) && tiles(p.width);
+// Whether the product is wide enough for matrices: narrower ones leave most of a tile idle. The columns of the forward
+// pass by phases are 8 output channels wide.
+bool is_wide(Pass pass, Method method, const ConvTranspose3dParams& p) {
+  const Product product = product_of(pass, method, p);
+  return p.in_channels >= 8 && product.columns >= 16 && product.depth >= 8 &&
+         (pass != Pass::forward || product.rows >= 16) &&
+         (pass != Pass::forward || is_one_tap(method) || p.out_channels >= 6);
 }
 
 Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
-  if (!gemm_can(pass, p)) {
-    return Method::direct;
-  }
-  const Product product = product_of(pass, p);
-  // Narrower products leave most of a tile idle: the forward pass's fragments are 8 output channels wide.
-  if (p.in_channels < 8 || product.columns < 16 || product.depth < 8 ||
-      (pass == Pass::forward && (p.out_channels < 6 || product.rows < 16))) {
-    return Method::direct;
-  }
   // The tile of least time, which is the time of the core with most tiles. Splits of a weight gradient fill any GPU.
   constexpr int64_t kCores = 16;
   const auto time = [&](Method method) {
     const Tile tile = tile_of(method);
+    const Product product = product_of(pass, method, p);
     const int64_t tiles = ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups;
     const int64_t rounds = pass == Pass::weight_grad ? tiles : ceil_div(tiles * p.batch, kCores);
     return static_cast<double>(rounds * tile.m * tile.n) / tile.speed;
   };
   Method best = Method::direct;
-  for (const Method method : {Method::gemm_64x128, Method::gemm_32x128, Method::gemm_64x64, Method::gemm_48x64,
-                              Method::gemm_32x64, Method::gemm_16x64}) {
-    if (can(pass, method, p) && (best == Method::direct || time(method) < time(best))) {
+  for (size_t i = 0; i < kMethods; ++i) {
+    const auto method = static_cast<Method>(i);
+    if (method != Method::direct && can(pass, method, p) && is_wide(pass, method, p) &&
+        (best == Method::direct || time(method) < time(best))) {
       best = method;
     }
   }
@@ -287,8 +310,9 @@ const char* name_of(Pass pass) {
 }
 
 const char* name_of(Method method) {
-  constexpr const char* names[] = {"direct",     "gemm_64x128", "gemm_32x128", "gemm_64x64",
-                                   "gemm_48x64", "gemm_32x64",  "gemm_16x64",  "sum_splits"};
+  constexpr const char* names[] = {"direct",      "one_tap_gemm_64x128", "one_tap_gemm_64x64", "one_tap_gemm_32x64",
+                                   "gemm_64x128", "gemm_32x128",         "gemm_64x64",         "gemm_48x64",
+                                   "gemm_32x64",  "gemm_16x64",          "sum_splits"};
   return names[static_cast<size_t>(method)];
 }
 
@@ -343,8 +367,21 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   params.groups = static_cast<int>(g.groups);
   params.in_channels = static_cast<int>(g.in_channels / g.groups);
   params.out_channels = static_cast<int>(g.out_channels / g.groups);
+  const auto divisors = [](const std::array<int64_t, 3>& a) -> Divisors {
+    return {make_divisor(a[0]), make_divisor(a[1]), make_divisor(a[2])};
+  };
+  const Axis &d = params.depth, &h = params.height, &w = params.width;
+  params.inputs = divisors(g.input);
+  params.taps = divisors(g.kernel);
+  params.quotients = divisors({d.quotients, h.quotients, w.quotients});
+  params.phases = divisors(g.stride);
+  params.positions = static_cast<int>(product(g.input));
+  params.columns = static_cast<int>(params.out_channels * product(g.kernel));
+  params.group = make_divisor(g.groups);
   params.input = make_strides(input);
   params.output = make_strides(output);
+  params.flat_input = input[4] == 1 && input[3] == g.input[2] && input[2] == g.input[1] * g.input[2];
+  params.paired_output = tiles_the_output(params) && output[4] == 1 && g.kernel[2] % 2 == 0;
   return params;
 }
 

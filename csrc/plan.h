@@ -16,9 +16,22 @@ enum class DataType { float32, float16, bfloat16 };
 
 // The family of kernels. `direct`: one thread, or for a sum one threadgroup, computes one element; any problem.
 // `gemm_MxN`: a matrix product in tiles of M rows and N columns; those of 128 columns are the forward pass's.
+// `one_tap_gemm_MxN`: the forward pass, where the kernel tiles the output.
 // `sum_splits`: the last steps of a weight gradient by matrix products, and of the bias gradient that it computes too.
-enum class Method { direct, gemm_64x128, gemm_32x128, gemm_64x64, gemm_48x64, gemm_32x64, gemm_16x64, sum_splits };
-constexpr size_t kPasses = 4, kDataTypes = 3, kMethods = 8;
+enum class Method {
+  direct,
+  one_tap_gemm_64x128,
+  one_tap_gemm_64x64,
+  one_tap_gemm_32x64,
+  gemm_64x128,
+  gemm_32x128,
+  gemm_64x64,
+  gemm_48x64,
+  gemm_32x64,
+  gemm_16x64,
+  sum_splits
+};
+constexpr size_t kPasses = 4, kDataTypes = 3, kMethods = 11;
 
 // One Metal function.
 struct Kernel {

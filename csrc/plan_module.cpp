@@ -39,6 +39,9 @@ PYBIND11_MODULE(_plan, m) {
 
   py::enum_<Method>(m, "Method")
       .value("direct", Method::direct)
+      .value("one_tap_gemm_64x128", Method::one_tap_gemm_64x128)
+      .value("one_tap_gemm_64x64", Method::one_tap_gemm_64x64)
+      .value("one_tap_gemm_32x64", Method::one_tap_gemm_32x64)
       .value("gemm_64x128", Method::gemm_64x128)
       .value("gemm_32x128", Method::gemm_32x128)
       .value("gemm_64x64", Method::gemm_64x64)

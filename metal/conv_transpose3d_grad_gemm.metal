@@ -12,6 +12,7 @@
 
 #include "conv_transpose3d_params.h"
 #include "places.h"
+#include "staging.h"
 #include "sums.h"
 #include "tile_gemm.h"
 
@@ -40,16 +41,9 @@ struct Column {
 };
 
 inline Column column_at(constant ConvTranspose3dParams& p, Place at) {
-  const Place dilated = {0, at.d * p.depth.dilation, at.h * p.height.dilation, at.w * p.width.dilation};
-  return {at.outer * int(p.output.channel) + offset_of(p.output, dilated),
+  return {at.outer * int(p.output.channel) + offset_of_tap(p, at),
           at.outer < p.out_channels ? bits_of(at.d, at.h, at.w, p.depth.taps, p.height.taps) : kNoBits};
 }
-
-inline int positions(constant ConvTranspose3dParams& p) { return product(inputs_of(p)); }
-inline int columns(constant ConvTranspose3dParams& p) { return p.out_channels * taps_per_filter(p); }
-
-// A bit for each 8 of a tile's columns that are fewer than `count` on.
-inline uint fragments_below(int count) { return count >= 256 ? ~0u : (1u << ((count + 7) / 8)) - 1; }
 
 // threadgroups: x = tile of c (neighbours share the gradient of the output), y = tile of m, z = (n, group)
 template <typename T, int kM, int kN>
@@ -60,83 +54,95 @@ template <typename T, int kM, int kN>
     uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]]) {
   using TileA = StagedTile<T, kM, true>;
-  using TileB = StagedTile<T, kN, false>;
+  using TileB = StagedTile<T, kN, true>;
   using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, 128>;
-  constexpr int kK = kGemmDepth, kRowStep = kGemmThreads / kK, kSimdgroups = kGemmThreads / 32;
-  threadgroup typename Gemm::Staged a[TileA::kSize];
-  threadgroup typename Gemm::Staged b[TileB::kSize];
+  constexpr int kK = kGemmDepth, kSimdgroups = kGemmThreads / 32;
+  threadgroup typename TileA::Vector a[TileA::kSize / 4];
+  threadgroup typename TileB::Vector b[TileB::kSize / 4];
   threadgroup Column column[2][kK];  // of this step and the next
   threadgroup int x_offset[kN];
 
   const int c0 = int(tile.x) * kM, m0 = int(tile.y) * kN;
-  const int n = int(tile.z + first) / p.groups, group = int(tile.z + first) % p.groups;
-  const int m_end = positions(p), j_end = columns(p);
-  const uint fragments = fragments_below(m_end - m0);
+  const SampleGroup z = sample_group(p, int(tile.z + first));
 
   // What this thread stages of B: its positions lane, lane + 32 ...
   int y_offset[kN / 32];
   uint reaching[kN / 32];
 #pragma unroll
   for (int e = 0; e < kN / 32; ++e) {
-    const Position m = position_at(p, place_of(min(m0 + int(lane) + e * 32, m_end - 1), inputs_of(p)));
+    const Position m = position_at(p, place_of(min(m0 + int(lane) + e * 32, p.positions - 1), p.inputs));
     y_offset[e] = m.y;
     reaching[e] = m.reaching;
     if (simdgroup == 0) {
       x_offset[lane + e * 32] = m.x;
     }
   }
-  // And of A: one j of every step, in rows kRowStep apart.
-  const int own_k = int(thread_index % kK), own_row = int(thread_index / kK);
-  const int row_count = (p.in_channels - c0 - own_row + kRowStep - 1) / kRowStep;
-  const uint every_tap = (1u << (p.depth.taps + p.height.taps + p.width.taps)) - 1;
-  device const T* w = weight + (group * p.in_channels + c0 + own_row) * j_end + own_k;
-  device const T* y = grad_output + offset(p.output, n, group * p.out_channels);
+  device const T* w = weight + (z.group * p.in_channels + c0) * p.columns;
+  device const T* y = grad_output + offset(p.output, z.n, z.group * p.out_channels);
+  LineStager<TileA, T> w_lines(a, w, p.columns, thread_index);
+  threadgroup typename TileB::Element* own_b = TileB::at(b, 0, int(lane));
 
-  const Extent taps = taps_of(p);
-  const Place step_of_j = place_of(kK, taps);
-  Place j = place_of(own_k, taps);
+  Place j = place_of(int(thread_index % kK), p.taps);
+  const Place step_of_j = place_of(kK, p.taps);
   if (int(thread_index) < kK) {
-    column[0][own_k] = column_at(p, j);
+    column[0][thread_index] = column_at(p, j);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
   Gemm gemm(simdgroup, lane);
-  for (int j0 = 0, step = 0; j0 < j_end; j0 += kK, step ^= 1) {
-    stage_line<kM / kRowStep, kRowStep * TileA::kStride>(a + TileA::index(own_k, own_row), w + j0, kRowStep * j_end,
-                                                         j0 + own_k < j_end ? row_count : 0);
+  for (int j0 = 0, step = 0; j0 < p.columns; j0 += kK, step ^= 1) {
+    w_lines.stage(p.in_channels - c0, p.columns - j0);
+    w_lines.from += kK;
+    if (p.paired_output && j0 + kK <= p.columns) {
 #pragma unroll
-    for (int e = 0; e < kN / 32; ++e) {
-      const bool all_reach = reaching[e] == every_tap && j0 + kK <= j_end;
+      for (int i = 0; i < kK; i += 2 * kSimdgroups) {
+        const int k = int(simdgroup) * 2 + i;
+        device const T* y_pair = y + column[step][k].y;
 #pragma unroll
-      for (int i = 0; i < kK / kSimdgroups; ++i) {
-        const int k = int(simdgroup) + i * kSimdgroups;
-        const bool reached = all_reach || contains(reaching[e], column[step][k].tap);
-        b[TileB::index(k, int(lane) + e * 32)] = reached ? y[y_offset[e] + column[step][k].y] : T(0);
+        for (int e = 0; e < kN / 32; ++e) {
+          TileB::put2(own_b + TileB::index(k, e * 32), load2(y_pair + y_offset[e]));
+        }
       }
-    }
-    if (int(thread_index) < kK) {
-      j = sum_of(j, step_of_j, taps);
-      column[step ^ 1][own_k] = column_at(p, j);
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    gemm.multiply(a, b, fragments);
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-  }
-
-  device T* x = grad_input + offset(p.input, n, group * p.in_channels);
+    } else {
 #pragma unroll
-  for (int i = 0; i < Gemm::kFragmentsM; ++i) {
-    const int c = c0 + gemm.row + i * 8;
+      for (int i = 0; i < kK; i += kSimdgroups) {
+        const int k = int(simdgroup) + i;
+        const Column at = column[step][k];
 #pragma unroll
-    for (int f = 0; f < Gemm::kFragmentsN; ++f) {
-      const float2 value = gemm.value(i, f);
-      for (int e = 0; e < 2; ++e) {
-        const int m = gemm.column + f * 8 + e;
-        if (c < p.in_channels && m0 + m < m_end) {
-          x[c * int(p.input.channel) + x_offset[m]] = T(value[e]);
+        for (int e = 0; e < kN / 32; ++e) {
+          own_b[TileB::index(k, e * 32)] = contains(reaching[e], at.tap) ? y[y_offset[e] + at.y] : T(0);
         }
       }
     }
+    if (int(thread_index) < kK) {
+      j = sum_of(j, step_of_j, p.taps);
+      column[step ^ 1][thread_index] = column_at(p, j);
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    gemm.multiply(a, b, fragments_below(p.positions - m0));
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+
+  device T* x = grad_input + offset(p.input, z.n, z.group * p.in_channels + c0 + gemm.row);
+  const bool whole = p.flat_input && c0 + kM <= p.in_channels && m0 + kN <= p.positions;
+  const int x_step = 8 * int(p.input.channel);
+#pragma unroll
+  for (int i = 0; i < Gemm::kFragmentsM; ++i) {
+#pragma unroll
+    for (int f = 0; f < Gemm::kFragmentsN; ++f) {
+      const float2 value = gemm.value(i, f);
+      const int m = gemm.column + f * 8;
+      if (whole) {
+        store2(x + (m0 + m), value);
+      } else if (c0 + gemm.row + i * 8 < p.in_channels) {
+        for (int e = 0; e < 2; ++e) {
+          if (m0 + m + e < p.positions) {
+            x[x_offset[m + e]] = T(value[e]);
+          }
+        }
+      }
+    }
+    x += x_step;
   }
 }
 
@@ -144,11 +150,14 @@ template <typename T, int kM, int kN>
 // those of the weight gradient.
 inline device float* column_sums(device float* partial_sums, constant ConvTranspose3dParams& p,
                                  constant SplitK& split_k) {
-  return partial_sums + long(split_k.splits) * p.groups * p.in_channels * columns(p);
+  return partial_sums + long(split_k.splits) * p.groups * p.in_channels * p.columns;
 }
 
 // Terms that are summed without heed of rounding.
 enum { kShortSum = 16 };
+
+// Which column of a tile a thread stages: two neighbours, and those that are `2 * threads of a row` on.
+inline int own_column(int e, int row) { return (e & ~1) * (kGemmThreads / kGemmDepth) + row * 2 + (e & 1); }
 
 // Adds up what the kLanes neighbours of a column have staged of it. Its first lane alone touches its sum.
 template <int kLanes, int kCount>
@@ -160,7 +169,7 @@ inline void add_staged(thread float* staged, threadgroup float2* sums, int k, in
       term += simd_shuffle_xor(term, distance);
     }
     if (k == 0) {
-      const int i = row + e * (kGemmThreads / kLanes);
+      const int i = own_column(e, row);
       Sum sum;
       sum.add(sums[i].x, sums[i].y);
       sum.add(term);
@@ -180,34 +189,36 @@ template <typename T, int kM, int kN>
     uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   using TileA = StagedTile<T, kM, true>;
-  using TileB = StagedTile<T, kN, true>;
+  using TileB = StagedTile<T, kN, false>;
   using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, 128>;
   constexpr int kK = kGemmDepth, kRowStep = kGemmThreads / kK;
-  threadgroup typename Gemm::Staged a[TileA::kSize];
-  threadgroup typename Gemm::Staged b[TileB::kSize];
+  threadgroup typename TileA::Vector a[TileA::kSize / 4];
+  threadgroup typename TileB::Vector b[TileB::kSize / 4];
   threadgroup Position position[2][kK];  // of this step and the next
   threadgroup Column column[kN];
   threadgroup float2 column_sum[kN];  // a Sum of each
 
   const int j0 = int(tile.x) * kN, c0 = int(tile.y) * kM;
-  const int split = int(tile.z + first) / p.groups, group = int(tile.z + first) % p.groups;
+  const SampleGroup z = sample_group(p, int(tile.z + first));
+  const int split = z.n, group = z.group;
   const int first_sample = split / split_k.chunks * split_k.samples;
   const int last_sample = min(p.batch, first_sample + split_k.samples);
   const int begin = split % split_k.chunks * split_k.length;
-  const int m_end = min(positions(p), begin + split_k.length), j_end = columns(p);
+  const int m_end = min(p.positions, begin + split_k.length), j_end = p.columns;
   const uint fragments = fragments_below(j_end - j0);
 
   // Columns beyond the last are the last again, and not written.
   for (int i = int(thread_index); i < kN; i += kGemmThreads) {
-    column[i] = column_at(p, place_of(min(j0 + i, j_end - 1), taps_of(p)));
+    column[i] = column_at(p, place_of(min(j0 + i, j_end - 1), p.taps));
     column_sum[i] = 0;
   }
-  // This thread stages one m of every step, in rows and columns kRowStep apart.
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  // This thread stages one m of every step, in the columns of own_column().
   const int own_k = int(thread_index % kK), own_row = int(thread_index / kK);
-  const int row_count = (p.in_channels - c0 - own_row + kRowStep - 1) / kRowStep;
-  const uint every_tap = (1u << (p.depth.taps + p.height.taps + p.width.taps)) - 1;
+  threadgroup typename TileB::Element* own_b = TileB::at(b, own_k, 0);
+  const bool whole_columns = p.paired_output && j0 + kN <= j_end;
   const int x_channel = int(p.input.channel);
-  const Place step_of_m = place_of(kK, inputs_of(p));
+  const Place step_of_m = place_of(kK, p.inputs);
   // For the bias: what this thread has staged of B, a short sum for each of its columns.
   const bool sums_columns = has_bias && tile.y == 0;
   float staged_sum[kN / kRowStep] = {};
@@ -215,9 +226,10 @@ template <typename T, int kM, int kN>
 
   Gemm gemm(simdgroup, lane);
   for (int n = first_sample; n < last_sample; ++n) {
-    device const T* x = input + offset(p.input, n, group * p.in_channels + c0 + own_row);
+    device const T* x = input + offset(p.input, n, group * p.in_channels + c0);
     device const T* y = grad_output + offset(p.output, n, group * p.out_channels);
-    Place m = place_of(begin + own_k, inputs_of(p));
+    LineStager<TileA, T> x_lines(a, x + begin, x_channel, thread_index);
+    Place m = place_of(begin + own_k, p.inputs);
     if (int(thread_index) < kK) {
       position[0][own_k] = position_at(p, m);
     }
@@ -225,17 +237,40 @@ template <typename T, int kM, int kN>
     for (int m0 = begin, step = 0; m0 < m_end; m0 += kK, step ^= 1) {
       const Position from = position[step][own_k];
       const bool within = m0 + own_k < m_end;
-      stage_line<kM / kRowStep, kRowStep * TileA::kStride>(a + TileA::index(own_k, own_row), x + from.x,
-                                                           kRowStep * x_channel, within ? row_count : 0);
-      const bool all_reach = within && from.reaching == every_tap;
+      if (p.flat_input) {
+        x_lines.stage(p.in_channels - c0, m_end - m0);
+        x_lines.from += kK;
+      } else {
+        for (int i = own_row; i < kM; i += kRowStep) {
+          TileA::at(a, own_k, i)[0] =
+              within && c0 + i < p.in_channels ? typename TileA::Element(x[from.x + i * x_channel]) : 0;
+        }
+      }
+      device const T* y_from = y + from.y;
+      if (whole_columns) {
 #pragma unroll
-      for (int e = 0; e < kN / kRowStep; ++e) {
-        const int i = own_row + e * kRowStep;
-        const bool reached = all_reach || (within && contains(from.reaching, column[i].tap));
-        const T value = reached ? y[from.y + column[i].y] : T(0);
-        b[TileB::index(own_k, i)] = value;
-        if (sums_columns) {
-          staged_sum[e] += float(value);
+        for (int e = 0; e < kN / kRowStep; e += 2) {
+          const int i = own_row * 2 + e * kRowStep;
+          vec<typename TileB::Element, 2> pair = 0;
+          if (within) {
+            pair = load2(y_from + column[i].y);
+          }
+          TileB::put2(own_b + i, pair);
+          if (sums_columns) {
+            staged_sum[e] += float(pair.x);
+            staged_sum[e + 1] += float(pair.y);
+          }
+        }
+      } else {
+#pragma unroll
+        for (int e = 0; e < kN / kRowStep; ++e) {
+          const int i = own_column(e, own_row);
+          const Column at = column[i];
+          const T value = within && contains(from.reaching, at.tap) ? y_from[at.y] : T(0);
+          own_b[i] = value;
+          if (sums_columns) {
+            staged_sum[e] += float(value);
+          }
         }
       }
       if (sums_columns && ++staged == kShortSum) {
@@ -243,7 +278,7 @@ template <typename T, int kM, int kN>
         staged = 0;
       }
       if (int(thread_index) < kK) {
-        m = sum_of(m, step_of_m, inputs_of(p));
+        m = sum_of(m, step_of_m, p.inputs);
         position[step ^ 1][own_k] = position_at(p, m);
       }
       threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -255,25 +290,32 @@ template <typename T, int kM, int kN>
   if (sums_columns) {
     add_staged<kK, kN / kRowStep>(staged_sum, column_sum, own_k, own_row);
     device float* pairs = column_sums(partial_sums, p, split_k) + (split * p.groups + group) * j_end * 2;
-    for (int i = own_row; own_k == 0 && i < min(kN, j_end - j0); i += kRowStep) {
-      pairs[(j0 + i) * 2] = column_sum[i].x;
-      pairs[(j0 + i) * 2 + 1] = column_sum[i].y;
+    for (int e = 0; own_k == 0 && e < kN / kRowStep; ++e) {
+      const int i = own_column(e, own_row);
+      if (j0 + i < j_end) {
+        store2(pairs + (j0 + i) * 2, column_sum[i]);
+      }
     }
   }
-  device float* sums = partial_sums + (split * p.groups + group) * p.in_channels * j_end;
+  device float* sums =
+      partial_sums + ((split * p.groups + group) * p.in_channels + c0 + gemm.row) * j_end + j0 + gemm.column;
+  const bool whole = c0 + kM <= p.in_channels && j0 + kN <= j_end;
 #pragma unroll
   for (int i = 0; i < Gemm::kFragmentsM; ++i) {
-    const int c = c0 + gemm.row + i * 8;
 #pragma unroll
     for (int f = 0; f < Gemm::kFragmentsN; ++f) {
       const float2 value = gemm.value(i, f);
-      for (int e = 0; e < 2; ++e) {
-        const int j = j0 + gemm.column + f * 8 + e;
-        if (c < p.in_channels && j < j_end) {
-          sums[c * j_end + j] = value[e];
+      if (whole) {
+        store2(sums + f * 8, value);
+      } else if (c0 + gemm.row + i * 8 < p.in_channels) {
+        for (int e = 0; e < 2; ++e) {
+          if (j0 + gemm.column + f * 8 + e < j_end) {
+            sums[f * 8 + e] = value[e];
+          }
         }
       }
     }
+    sums += 8 * j_end;
   }
 }
 
@@ -300,7 +342,7 @@ template <typename T>
     uint3 threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]], uint simdgroups [[simdgroups_per_threadgroup]]) {
   threadgroup float2 simdgroup_sums[kMaxSimdgroups];
-  const int taps = taps_per_filter(p), j_end = p.groups * columns(p);
+  const int taps = taps_per_filter(p), j_end = p.groups * p.columns;
   device const float* pairs = column_sums(partial_sums, p, split_k) + int(element.z) * taps * 2;
   Sum sum;
   for (int i = int(thread_index); i < split_k.splits * taps; i += int(threads.x)) {

@@ -19,12 +19,29 @@ struct Strides {
   int depth, height, width;
 };
 
+// n / value = mulhi(2 * n, multiplier) >> shift for 0 <= n < 2^31: a third of the time that a GPU takes to divide.
+struct Divisor {
+  int value;
+  unsigned int multiplier;
+  int shift;
+};
+
+struct Divisors {
+  Divisor d, h, w;
+};
+
 struct ConvTranspose3dParams {
   Axis depth, height, width;
+  Divisors inputs, taps, quotients, phases;  // how many along each axis; phases: strides
+  int positions, columns;                    // inputs of one channel; columns (o, tap) of one group's weight
+  Divisor group;                             // of `groups`
   int batch, groups;
   int in_channels, out_channels;  // of one group
   Strides input;                  // of x or its gradient, [N, C, D, H, W]
   Strides output;                 // of y or its gradient
+  // Whether the positions of one channel of the input are neighbours in memory, in their order; and whether the kernel
+  // tiles the output in such a way that the columns j of the weight, two and two, are neighbours in the output.
+  int flat_input, paired_output;
 };
 
 // The buffer indices of every kernel here.

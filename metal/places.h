@@ -1,7 +1,11 @@
 // Flattened indices and the coordinates behind them, for the matrix kernels.
 #pragma once
 
+#include <metal_stdlib>
+
 #include "conv_transpose3d_params.h"
+
+using namespace metal;
 
 // A position of one channel, or (outer, then) a tap of one filter.
 struct Place {
@@ -17,19 +21,27 @@ inline Place place_of(int index, Extent size) {
   return {plane / size.d, plane % size.d, row % size.h, index % size.w};
 }
 
+inline int quotient(int n, constant Divisor& by) { return int(mulhi(uint(n) * 2, by.multiplier) >> uint(by.shift)); }
+
+// Of 0 <= index < 2^31.
+inline Place place_of(int index, constant Divisors& size) {
+  const int row = quotient(index, size.w), plane = quotient(row, size.h), outer = quotient(plane, size.d);
+  return {outer, plane - outer * size.d.value, row - plane * size.h.value, index - row * size.w.value};
+}
+
 // place_of(a + b) from those of a and b, without a division.
-inline Place sum_of(Place a, Place b, Extent size) {
+inline Place sum_of(Place a, Place b, constant Divisors& size) {
   Place sum = {a.outer + b.outer, a.d + b.d, a.h + b.h, a.w + b.w};
-  if (sum.w >= size.w) {
-    sum.w -= size.w;
+  if (sum.w >= size.w.value) {
+    sum.w -= size.w.value;
     ++sum.h;
   }
-  if (sum.h >= size.h) {
-    sum.h -= size.h;
+  if (sum.h >= size.h.value) {
+    sum.h -= size.h.value;
     ++sum.d;
   }
-  if (sum.d >= size.d) {
-    sum.d -= size.d;
+  if (sum.d >= size.d.value) {
+    sum.d -= size.d.value;
     ++sum.outer;
   }
   return sum;
@@ -37,12 +49,29 @@ inline Place sum_of(Place a, Place b, Extent size) {
 
 inline int product(Extent size) { return size.d * size.h * size.w; }
 
-inline Extent taps_of(constant ConvTranspose3dParams& p) { return {p.depth.taps, p.height.taps, p.width.taps}; }
-inline Extent inputs_of(constant ConvTranspose3dParams& p) { return {p.depth.input, p.height.input, p.width.input}; }
+// What lies at z of a grid.
+struct SampleGroup {
+  int n, group;
+};
+
+inline SampleGroup sample_group(constant ConvTranspose3dParams& p, int z) {
+  const int n = quotient(z, p.group);
+  return {n, z - n * p.groups};
+}
 
 // Where a position lies within a channel.
 inline int offset_of(constant Strides& strides, Place at) {
   return at.d * strides.depth + at.h * strides.height + at.w * strides.width;
+}
+
+// Where the output of an input position lies within a channel, less its tap, and what the tap adds.
+inline int start_in_output(constant ConvTranspose3dParams& p, Place input) {
+  return offset_of(p.output,
+                   {0, input.d * p.depth.stride - p.depth.padding, input.h * p.height.stride - p.height.padding,
+                    input.w * p.width.stride - p.width.padding});
+}
+inline int offset_of_tap(constant ConvTranspose3dParams& p, Place tap) {
+  return offset_of(p.output, {0, tap.d * p.depth.dilation, tap.h * p.height.dilation, tap.w * p.width.dilation});
 }
 
 // Bit i: first + i * step lies in [0, end).

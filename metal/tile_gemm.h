@@ -21,18 +21,29 @@ struct Staging<bfloat> {
 };
 #endif
 
-// An operand as staged: kWidth rows or columns of the product, and kK deep. Along k the elements of one row (column)
+// An operand as staged: kRows rows or columns of the product, and kK deep. Along k the elements of one row (column)
 // are neighbours, else those of one k. Lines are padded by 16 bytes, so that the 8 lines of a fragment lie in different
 // banks.
-template <typename T, int kWidth, bool kAlongK>
+template <typename T, int kRows, bool kAlongK>
 struct StagedTile {
   using Element = typename Staging<T>::type;
+  using Vector = vec<Element, 4>;  // of which a tile is made, so that its lines are aligned to them
   static constexpr constant int kK = kGemmDepth;
+  static constexpr constant int kWidth = kRows;
   static constexpr constant bool kIsAlongK = kAlongK;
-  static constexpr constant int kStride = (kAlongK ? kK : kWidth) + 16 / sizeof(Element);
-  static constexpr constant int kSize = (kAlongK ? kWidth : kK) * kStride;
+  static constexpr constant int kStride = (kAlongK ? kK : kRows) + 16 / sizeof(Element);
+  static constexpr constant int kSize = (kAlongK ? kRows : kK) * kStride;
 
   static constexpr int index(int k, int i) { return kAlongK ? i * kStride + k : k * kStride + i; }
+
+  METAL_FUNC static threadgroup Element* at(threadgroup Vector* tile, int k, int i) {
+    return reinterpret_cast<threadgroup Element*>(tile) + index(k, i);
+  }
+
+  // Of neighbours, the first with an even index.
+  METAL_FUNC static void put2(threadgroup Element* at, vec<Element, 2> pair) {
+    *reinterpret_cast<threadgroup vec<Element, 2>*>(at) = pair;
+  }
 };
 
 // Stages kCount elements that lie `step` apart, kTileStep apart in the tile; only the first `count` exist, the others
@@ -51,6 +62,9 @@ METAL_FUNC void stage_line(threadgroup Element* tile, device const T* from, int 
     }
   }
 }
+
+// A bit for each 8 of a tile's columns that are fewer than `count` on.
+inline uint fragments_below(int count) { return count >= 256 ? ~0u : (1u << ((count + 7) / 8)) - 1; }
 
 // TileA and TileB are StagedTiles. A float32 sum over thousands of products loses digits to its own size: every
 // kSumDepth, what has been summed is added to a total, so that the error grows with the square root of kSumDepth and
@@ -90,6 +104,11 @@ struct TileGemm {
   }
 
   // `columns`: a bit for each 8 columns of the tile that take part.
+  METAL_FUNC void multiply(threadgroup const typename TileA::Vector* a, threadgroup const typename TileB::Vector* b,
+                           uint columns) {
+    multiply(reinterpret_cast<threadgroup const Staged*>(a), reinterpret_cast<threadgroup const Staged*>(b), columns);
+  }
+
   METAL_FUNC void multiply(threadgroup const Staged* a, threadgroup const Staged* b, uint columns) {
     a += TileA::index(0, first_row);
     b += TileB::index(0, first_column);

@@ -11,7 +11,13 @@ from conftest import Recording
 from cases import SWEEP, TILE_EDGES, Case
 from reference import check_case, forward_and_backward, make_tensors, map_tensors
 
-FORWARD_METHODS = ["gemm_64x128", "gemm_32x128"]
+FORWARD_METHODS = [
+    "gemm_64x128",
+    "gemm_32x128",
+    "one_tap_gemm_64x128",
+    "one_tap_gemm_64x64",
+    "one_tap_gemm_32x64",
+]
 GRADIENT_METHODS = ["gemm_64x64", "gemm_48x64", "gemm_32x64", "gemm_16x64"]
 METHODS = ["direct", *FORWARD_METHODS, *GRADIENT_METHODS]
 tile_edges = pytest.mark.parametrize("case", TILE_EDGES, ids=lambda case: case.name)

@@ -7,8 +7,9 @@ import pytest
 _plan = pytest.importorskip("mps_conv_transpose3d._plan", reason="the package was built without pybind11")
 
 PASSES = list(_plan.Pass.__members__.values())
-METHODS = [method for name, method in _plan.Method.__members__.items() if name.startswith("gemm_")]
-FORWARD_METHODS = [method for method in METHODS if method.name.endswith("x128")]
+METHODS = [method for name, method in _plan.Method.__members__.items() if "gemm_" in name]
+ONE_TAP_METHODS = [method for method in METHODS if method.name.startswith("one_tap_")]
+FORWARD_METHODS = [method for method in METHODS if method.name.endswith("x128") or method in ONE_TAP_METHODS]
 MAX_WORK = 1 << 29
 
 
@@ -35,12 +36,14 @@ geometries = pytest.mark.parametrize("g", GEOMETRIES.values(), ids=GEOMETRIES.ke
 passes = pytest.mark.parametrize("pass_", PASSES, ids=lambda p: p.name)
 
 
-def product(pass_: "_plan.Pass", g: "_plan.Geometry") -> "tuple[int, int]":
+def product(pass_: "_plan.Pass", g: "_plan.Geometry", method: "_plan.Method") -> "tuple[int, int]":
     """Rows and columns of a pass as a matrix product."""
     channels, outputs = g.in_channels // g.groups, g.out_channels // g.groups
     quotients = math.prod(math.ceil(o / s) for o, s in zip(g.output, g.stride))
     return {
-        "forward": (quotients, math.ceil(outputs / 8) * 8 * math.prod(g.stride)),
+        "forward": (math.prod(g.input), outputs * math.prod(g.kernel))
+        if method in ONE_TAP_METHODS
+        else (quotients, math.ceil(outputs / 8) * 8 * math.prod(g.stride)),
         "input_grad": (channels, math.prod(g.input)),
         "weight_grad": (channels, outputs * math.prod(g.kernel)),
     }[pass_.name]
@@ -49,6 +52,10 @@ def product(pass_: "_plan.Pass", g: "_plan.Geometry") -> "tuple[int, int]":
 def needs_total(g: "_plan.Geometry") -> bool:
     several_taps = any(k > s // math.gcd(s, d) for k, s, d in zip(g.kernel, g.stride, g.dilation))
     return several_taps or g.in_channels // g.groups > 512
+
+
+def tiles_the_output(g: "_plan.Geometry") -> bool:
+    return all(o == i * s for o, i, s in zip(g.output, g.input, g.stride)) and list(g.kernel) == list(g.stride)
 
 
 def elements(pass_: "_plan.Pass", g: "_plan.Geometry") -> int:
@@ -92,14 +99,15 @@ def test_threadgroups_suit_the_kernels(pass_: "_plan.Pass", g: "_plan.Geometry",
 @pytest.mark.parametrize("pass_", PASSES[:3], ids=lambda p: p.name)
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_tiles_cover_the_product(pass_: "_plan.Pass", g: "_plan.Geometry", method: "_plan.Method") -> None:
-    exact = method.name != "gemm_64x128" or not needs_total(g)
-    if (method in FORWARD_METHODS) != (pass_.name == "forward") or not exact:
+    exact = not method.name.endswith("gemm_64x128") or not needs_total(g)
+    able = method not in ONE_TAP_METHODS or tiles_the_output(g)
+    if (method in FORWARD_METHODS) != (pass_.name == "forward") or not exact or not able:
         assert steps(pass_, g, method)[0].method != method
         return
     first = steps(pass_, g, method)[0]
     assert first.method == method
-    m, n = (int(size) for size in method.name.removeprefix("gemm_").split("x"))
-    rows, columns = product(pass_, g)
+    m, n = (int(size) for size in method.name.split("_")[-1].split("x"))
+    rows, columns = product(pass_, g, method)
     tiles = first.threads[0] // 128 * first.threads[1]
     assert first.threads[0] % 128 == 0
     assert tiles == math.ceil(rows / m) * math.ceil(columns / n)
@@ -117,8 +125,7 @@ def test_partial_sums_are_bounded(g: "_plan.Geometry") -> None:
 @geometries
 def test_bias_gradient_costs_no_pass_of_its_own_where_the_kernel_tiles_the_output(g: "_plan.Geometry") -> None:
     plan = _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, g, None, True)
-    exact = all(o == i * s for o, i, s in zip(g.output, g.input, g.stride)) and list(g.kernel) == list(g.stride)
-    assert plan.has_bias_grad == (exact and plan.partial_sums > 0)
+    assert plan.has_bias_grad == (tiles_the_output(g) and plan.partial_sums > 0)
     assert len(plan.steps) == (3 if plan.has_bias_grad else 2 if plan.partial_sums else 1)
     assert plan.partial_sums * 4 <= max(8 << 20, 2 * 4 * elements(_plan.Pass.weight_grad, g))
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 KERNELS = "metal/conv_transpose3d_direct.metal"
 SUMS = "metal/sums.h"
 FORWARD_GEMM = "metal/conv_transpose3d_forward_gemm.metal"
+ONE_TAP_GEMM = "metal/conv_transpose3d_forward_one_tap_gemm.metal"
 GRAD_GEMM = "metal/conv_transpose3d_grad_gemm.metal"
 PLACES = "metal/places.h"
+STAGING = "metal/staging.h"
 TILE = "metal/tile_gemm.h"
 ENCODER = "csrc/kernels.mm"
 OPERATORS = "csrc/operators.cpp"
@@ -149,6 +151,41 @@ FAULTS = [
         "a tile is multiplied before the other threads have brought their part",
     ),
     Fault(
+        "bias of the first group",
+        ONE_TAP_GEMM,
+        "float(bias[z.group * p.out_channels + at.outer]);",
+        "float(bias[at.outer]);",
+        "every group gets the first group's bias",
+    ),
+    Fault(
+        "pairs that are none",
+        PLAN,
+        "params.paired_output = tiles_the_output(params) && output[4] == 1 && g.kernel[2] % 2 == 0;",
+        "params.paired_output = tiles_the_output(params) && g.kernel[2] % 2 == 0;",
+        "neighbouring channels are written where neighbouring voxels should be",
+    ),
+    Fault(
+        "flat whatever the strides",
+        PLAN,
+        "params.flat_input = input[4] == 1 && input[3] == g.input[2] && input[2] == g.input[1] * g.input[2];",
+        "params.flat_input = true;",
+        "an input in another memory format is read in the wrong order",
+    ),
+    Fault(
+        "lines past the last",
+        STAGING,
+        "if (lines >= kLines && length >= kLength) {",
+        "if (lines > 0) {",
+        "what lies behind an operand is multiplied",
+    ),
+    Fault(
+        "half a pair past the end",
+        GRAD_GEMM,
+        "if (p.paired_output && j0 + kK <= p.columns) {",
+        "if (p.paired_output) {",
+        "what lies behind the gradient of the output is multiplied",
+    ),
+    Fault(
         "missing barrier after a product",
         GRAD_GEMM,
         "gemm.multiply(a, b, fragments);\n      threadgroup_barrier(mem_flags::mem_threadgroup);",
@@ -165,15 +202,15 @@ FAULTS = [
     Fault(
         "taps outside of the output",
         GRAD_GEMM,
-        "const bool reached = all_reach || (within && contains(from.reaching, column[i].tap));",
-        "const bool reached = all_reach || within;",
+        "within && contains(from.reaching, at.tap) ? y_from[at.y] : T(0);",
+        "within ? y_from[at.y] : T(0);",
         "the weight learns from the neighbouring rows",
     ),
     Fault(
         "lost carry",
         PLACES,
-        "    sum.h -= size.h;\n    ++sum.d;",
-        "    sum.h -= size.h;",
+        "    sum.h -= size.h.value;\n    ++sum.d;",
+        "    sum.h -= size.h.value;",
         "every plane of a volume is taken for the first",
     ),
     Fault(

@@ -1,0 +1,116 @@
+// The forward pass of ConvTranspose3d as a matrix product, where the kernel tiles the output: each of its elements
+// meets one input position m = (d, h, w) by one tap. With j = (o, kd, kh, kw) a column of the weight as it lies in
+// memory,
+//     Y[m][j] = sum over c of X[c][m] * W[c][j]      (+ bias[o])
+// and lies at offset(m) + offset(j) in the output.
+
+#include <metal_stdlib>
+
+#include "conv_transpose3d_params.h"
+#include "places.h"
+#include "staging.h"
+#include "tile_gemm.h"
+
+using namespace metal;
+
+// threadgroups: x = tile of j (neighbours share the input), y = tile of m, z = (n, group)
+template <typename T, int kM, int kN, int kSumDepth>
+[[kernel]] void conv_transpose3d_forward_one_tap_gemm(
+    device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
+    device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]],
+    device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
+    uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
+  using TileA = StagedTile<T, kM, false>;
+  using TileB = StagedTile<T, kN, false>;
+  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, kSumDepth>;
+  constexpr int kK = kGemmDepth;
+  threadgroup typename TileA::Vector a[TileA::kSize / 4];
+  threadgroup typename TileB::Vector b[TileB::kSize / 4];
+  threadgroup int row_x[kM], row_y[kM], column_y[kN];
+  threadgroup float column_bias[kN];
+
+  const int m0 = int(tile.y) * kM, j0 = int(tile.x) * kN;
+  const SampleGroup z = sample_group(p, int(tile.z + first));
+  for (int i = int(thread_index); i < kM; i += kGemmThreads) {
+    const Place at = place_of(min(m0 + i, p.positions - 1), p.inputs);
+    row_x[i] = offset_of(p.input, at);
+    row_y[i] = start_in_output(p, at);
+  }
+  for (int i = int(thread_index); i < kN; i += kGemmThreads) {
+    const Place at = place_of(min(j0 + i, p.columns - 1), p.taps);
+    column_y[i] = at.outer * int(p.output.channel) + offset_of_tap(p, at);
+    column_bias[i] = 0;
+    if (has_bias) {
+      column_bias[i] = float(bias[z.group * p.out_channels + at.outer]);
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+
+  const int x_channel = int(p.input.channel);
+  device const T* x = input + offset(p.input, z.n, z.group * p.in_channels);
+  device const T* w = weight + z.group * p.in_channels * p.columns;
+  LineStager<TileA, T> x_lines(a, x + m0, x_channel, thread_index);
+  LineStager<TileB, T> w_lines(b, w + j0, p.columns, thread_index);
+  Gemm gemm(simdgroup, lane);
+  for (int c = 0; c < p.in_channels; c += kK) {
+    if (p.flat_input) {
+      x_lines.stage(p.in_channels - c, p.positions - m0);
+      x_lines.from += kK * x_channel;
+    } else {
+      threadgroup typename TileA::Element* gathered = reinterpret_cast<threadgroup typename TileA::Element*>(a);
+      for (int e = int(thread_index); e < kM * kK; e += kGemmThreads) {
+        const int i = e % kM, k = e / kM;
+        gathered[TileA::index(k, i)] =
+            c + k < p.in_channels ? typename TileA::Element(x[row_x[i] + (c + k) * x_channel]) : 0;
+      }
+    }
+    w_lines.stage(p.in_channels - c, p.columns - j0);
+    w_lines.from += kK * p.columns;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    gemm.multiply(a, b, fragments_below(p.columns - j0));
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+
+  // A lane's two columns are neighbours of the output, most often.
+  device T* y = output + offset(p.output, z.n, z.group * p.out_channels);
+  const bool whole = p.paired_output && m0 + kM <= p.positions && j0 + kN <= p.columns;
+  int start[Gemm::kFragmentsM];
+#pragma unroll
+  for (int i = 0; i < Gemm::kFragmentsM; ++i) {
+    start[i] = row_y[gemm.row + i * 8];
+  }
+#pragma unroll
+  for (int f = 0; f < Gemm::kFragmentsN; ++f) {
+    const int column = gemm.column + f * 8;
+    const float2 pair_bias = {column_bias[column], column_bias[column + 1]};
+    device T* y0 = y + column_y[column];
+    device T* y1 = y + column_y[column + 1];
+#pragma unroll
+    for (int i = 0; i < Gemm::kFragmentsM; ++i) {
+      const float2 value = gemm.value(i, f) + pair_bias;
+      if (whole) {
+        store2(y0 + start[i], value);
+      } else if (m0 + gemm.row + i * 8 < p.positions) {
+        if (j0 + column < p.columns) {
+          y0[start[i]] = T(value.x);
+        }
+        if (j0 + column + 1 < p.columns) {
+          y1[start[i]] = T(value.y);
+        }
+      }
+    }
+  }
+}
+
+#define INSTANTIATE_FORWARD_ONE_TAP(m, n, sum_depth, type)                                                            \
+  template [[host_name("conv_transpose3d_forward_one_tap_gemm_" #m "x" #n                                             \
+                       "_" #type)]] [[kernel]] decltype(conv_transpose3d_forward_one_tap_gemm<type, m, n, sum_depth>) \
+      conv_transpose3d_forward_one_tap_gemm<type, m, n, sum_depth>;
+#define INSTANTIATE_FORWARD_ONE_TAPS(type)      \
+  INSTANTIATE_FORWARD_ONE_TAP(64, 128, 0, type) \
+  INSTANTIATE_FORWARD_ONE_TAP(64, 64, 64, type) \
+  INSTANTIATE_FORWARD_ONE_TAP(32, 64, 64, type)
+
+INSTANTIATE_FORWARD_ONE_TAPS(ELEMENT)
