@@ -54,22 +54,25 @@ template <typename T, int kM, int kN, int kSumDepth>
   LineStager<TileA, T> x_lines(a, x + m0, x_channel, thread_index);
   LineStager<TileB, T> w_lines(b, w + j0, p.columns, thread_index);
   Gemm gemm(simdgroup, lane);
-  for (int c = 0; c < p.in_channels; c += kK) {
-    if (p.flat_input) {
-      x_lines.stage(p.in_channels - c, p.positions - m0);
+  const int depth = p.in_channels, rows = p.positions - m0, columns = p.columns - j0;
+  const uint fragments = fragments_below(columns);
+  const bool flat = p.flat_input;
+  const int w_step = kK * p.columns;
+  for (int c = 0; c < depth; c += kK) {
+    if (flat) {
+      x_lines.stage(depth - c, rows);
       x_lines.from += kK * x_channel;
     } else {
       threadgroup typename TileA::Element* gathered = reinterpret_cast<threadgroup typename TileA::Element*>(a);
       for (int e = int(thread_index); e < kM * kK; e += kGemmThreads) {
         const int i = e % kM, k = e / kM;
-        gathered[TileA::index(k, i)] =
-            c + k < p.in_channels ? typename TileA::Element(x[row_x[i] + (c + k) * x_channel]) : 0;
+        gathered[TileA::index(k, i)] = c + k < depth ? typename TileA::Element(x[row_x[i] + (c + k) * x_channel]) : 0;
       }
     }
-    w_lines.stage(p.in_channels - c, p.columns - j0);
-    w_lines.from += kK * p.columns;
+    w_lines.stage(depth - c, columns);
+    w_lines.from += w_step;
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    gemm.multiply(a, b, fragments_below(p.columns - j0));
+    gemm.multiply(a, b, fragments);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
 

@@ -45,6 +45,9 @@ inline Column column_at(constant ConvTranspose3dParams& p, Place at) {
           at.outer < p.out_channels ? bits_of(at.d, at.h, at.w, p.depth.taps, p.height.taps) : kNoBits};
 }
 
+// Columns, or positions, are looked up for so many at a time, one by each thread.
+enum { kAhead = kGemmThreads };
+
 // threadgroups: x = tile of c (neighbours share the gradient of the output), y = tile of m, z = (n, group)
 template <typename T, int kM, int kN>
 [[kernel]] void conv_transpose3d_input_grad_gemm(
@@ -59,11 +62,14 @@ template <typename T, int kM, int kN>
   constexpr int kK = kGemmDepth, kSimdgroups = kGemmThreads / 32;
   threadgroup typename TileA::Vector a[TileA::kSize / 4];
   threadgroup typename TileB::Vector b[TileB::kSize / 4];
-  threadgroup Column column[2][kK];  // of this step and the next
+  threadgroup Column column[kAhead];
   threadgroup int x_offset[kN];
 
   const int c0 = int(tile.x) * kM, m0 = int(tile.y) * kN;
   const SampleGroup z = sample_group(p, int(tile.z + first));
+  const int rows = p.in_channels - c0, j_end = p.columns;
+  const uint fragments = fragments_below(p.positions - m0);
+  const bool paired = p.paired_output;
 
   // What this thread stages of B: its positions lane, lane + 32 ...
   int y_offset[kN / 32];
@@ -77,27 +83,25 @@ template <typename T, int kM, int kN>
       x_offset[lane + e * 32] = m.x;
     }
   }
-  device const T* w = weight + (z.group * p.in_channels + c0) * p.columns;
+  device const T* w = weight + (z.group * p.in_channels + c0) * j_end;
   device const T* y = grad_output + offset(p.output, z.n, z.group * p.out_channels);
-  LineStager<TileA, T> w_lines(a, w, p.columns, thread_index);
+  LineStager<TileA, T> w_lines(a, w, j_end, thread_index);
   threadgroup typename TileB::Element* own_b = TileB::at(b, 0, int(lane));
 
-  Place j = place_of(int(thread_index % kK), p.taps);
-  const Place step_of_j = place_of(kK, p.taps);
-  if (int(thread_index) < kK) {
-    column[0][thread_index] = column_at(p, j);
-  }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-
   Gemm gemm(simdgroup, lane);
-  for (int j0 = 0, step = 0; j0 < p.columns; j0 += kK, step ^= 1) {
-    w_lines.stage(p.in_channels - c0, p.columns - j0);
+  for (int j0 = 0; j0 < j_end; j0 += kK) {
+    if ((j0 & (kAhead - 1)) == 0) {
+      column[thread_index] = column_at(p, place_of(j0 + int(thread_index), p.taps));
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+    }
+    threadgroup const Column* columns = column + (j0 & (kAhead - 1));
+    w_lines.stage(rows, j_end - j0);
     w_lines.from += kK;
-    if (p.paired_output && j0 + kK <= p.columns) {
+    if (paired && j0 + kK <= j_end) {
 #pragma unroll
       for (int i = 0; i < kK; i += 2 * kSimdgroups) {
         const int k = int(simdgroup) * 2 + i;
-        device const T* y_pair = y + column[step][k].y;
+        device const T* y_pair = y + columns[k].y;
 #pragma unroll
         for (int e = 0; e < kN / 32; ++e) {
           TileB::put2(own_b + TileB::index(k, e * 32), load2(y_pair + y_offset[e]));
@@ -107,19 +111,15 @@ template <typename T, int kM, int kN>
 #pragma unroll
       for (int i = 0; i < kK; i += kSimdgroups) {
         const int k = int(simdgroup) + i;
-        const Column at = column[step][k];
+        const Column at = columns[k];
 #pragma unroll
         for (int e = 0; e < kN / 32; ++e) {
           own_b[TileB::index(k, e * 32)] = contains(reaching[e], at.tap) ? y[y_offset[e] + at.y] : T(0);
         }
       }
     }
-    if (int(thread_index) < kK) {
-      j = sum_of(j, step_of_j, p.taps);
-      column[step ^ 1][thread_index] = column_at(p, j);
-    }
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    gemm.multiply(a, b, fragments_below(p.positions - m0));
+    gemm.multiply(a, b, fragments);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
 
@@ -194,7 +194,7 @@ template <typename T, int kM, int kN>
   constexpr int kK = kGemmDepth, kRowStep = kGemmThreads / kK;
   threadgroup typename TileA::Vector a[TileA::kSize / 4];
   threadgroup typename TileB::Vector b[TileB::kSize / 4];
-  threadgroup Position position[2][kK];  // of this step and the next
+  threadgroup Position position[kAhead];
   threadgroup Column column[kN];
   threadgroup float2 column_sum[kN];  // a Sum of each
 
@@ -218,7 +218,8 @@ template <typename T, int kM, int kN>
   threadgroup typename TileB::Element* own_b = TileB::at(b, own_k, 0);
   const bool whole_columns = p.paired_output && j0 + kN <= j_end;
   const int x_channel = int(p.input.channel);
-  const Place step_of_m = place_of(kK, p.inputs);
+  const int rows = p.in_channels - c0;
+  const bool flat = p.flat_input;
   // For the bias: what this thread has staged of B, a short sum for each of its columns.
   const bool sums_columns = has_bias && tile.y == 0;
   float staged_sum[kN / kRowStep] = {};
@@ -229,21 +230,20 @@ template <typename T, int kM, int kN>
     device const T* x = input + offset(p.input, n, group * p.in_channels + c0);
     device const T* y = grad_output + offset(p.output, n, group * p.out_channels);
     LineStager<TileA, T> x_lines(a, x + begin, x_channel, thread_index);
-    Place m = place_of(begin + own_k, p.inputs);
-    if (int(thread_index) < kK) {
-      position[0][own_k] = position_at(p, m);
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (int m0 = begin, step = 0; m0 < m_end; m0 += kK, step ^= 1) {
-      const Position from = position[step][own_k];
+    for (int m0 = begin; m0 < m_end; m0 += kK) {
+      const int ahead = (m0 - begin) & (kAhead - 1);
+      if (ahead == 0) {
+        position[thread_index] = position_at(p, place_of(min(m0 + int(thread_index), p.positions - 1), p.inputs));
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+      }
+      const Position from = position[ahead + own_k];
       const bool within = m0 + own_k < m_end;
-      if (p.flat_input) {
-        x_lines.stage(p.in_channels - c0, m_end - m0);
+      if (flat) {
+        x_lines.stage(rows, m_end - m0);
         x_lines.from += kK;
       } else {
         for (int i = own_row; i < kM; i += kRowStep) {
-          TileA::at(a, own_k, i)[0] =
-              within && c0 + i < p.in_channels ? typename TileA::Element(x[from.x + i * x_channel]) : 0;
+          TileA::at(a, own_k, i)[0] = within && i < rows ? typename TileA::Element(x[from.x + i * x_channel]) : 0;
         }
       }
       device const T* y_from = y + from.y;
@@ -276,10 +276,6 @@ template <typename T, int kM, int kN>
       if (sums_columns && ++staged == kShortSum) {
         add_staged<kK, kN / kRowStep>(staged_sum, column_sum, own_k, own_row);
         staged = 0;
-      }
-      if (int(thread_index) < kK) {
-        m = sum_of(m, step_of_m, p.inputs);
-        position[step ^ 1][own_k] = position_at(p, m);
       }
       threadgroup_barrier(mem_flags::mem_threadgroup);
       gemm.multiply(a, b, fragments);

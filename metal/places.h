@@ -29,24 +29,6 @@ inline Place place_of(int index, constant Divisors& size) {
   return {outer, plane - outer * size.d.value, row - plane * size.h.value, index - row * size.w.value};
 }
 
-// place_of(a + b) from those of a and b, without a division.
-inline Place sum_of(Place a, Place b, constant Divisors& size) {
-  Place sum = {a.outer + b.outer, a.d + b.d, a.h + b.h, a.w + b.w};
-  if (sum.w >= size.w.value) {
-    sum.w -= size.w.value;
-    ++sum.h;
-  }
-  if (sum.h >= size.h.value) {
-    sum.h -= size.h.value;
-    ++sum.d;
-  }
-  if (sum.d >= size.d.value) {
-    sum.d -= size.d.value;
-    ++sum.outer;
-  }
-  return sum;
-}
-
 inline int product(Extent size) { return size.d * size.h * size.w; }
 
 // What lies at z of a grid.

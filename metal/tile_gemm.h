@@ -84,7 +84,8 @@ struct TileGemm {
   float2 total[kHasTotal ? kFragmentsM : 1][kHasTotal ? kFragmentsN : 1];  // this lane's elements of each fragment
   int first_row, first_column;                                             // of this simdgroup
   int row, column;  // in the tile, of this lane's first element of fragment (0, 0); the second is its right neighbour
-  int depth = 0;    // of sum
+  int from_a, from_b;  // where this simdgroup's fragments lie in the tiles
+  int depth = 0;       // of sum
 
   METAL_FUNC TileGemm(uint simdgroup, uint lane) {
 #pragma unroll
@@ -99,6 +100,8 @@ struct TileGemm {
     }
     first_row = int(simdgroup / kSimdgroupsN) * kFragmentsM * 8;
     first_column = int(simdgroup % kSimdgroupsN) * kFragmentsN * 8;
+    from_a = TileA::index(0, first_row);
+    from_b = TileB::index(0, first_column);
     row = first_row + (int(lane) / 4 & 4) + int(lane) / 2 % 4;
     column = first_column + (int(lane) / 4 & 2) * 2 + int(lane) % 2 * 2;
   }
@@ -110,8 +113,8 @@ struct TileGemm {
   }
 
   METAL_FUNC void multiply(threadgroup const Staged* a, threadgroup const Staged* b, uint columns) {
-    a += TileA::index(0, first_row);
-    b += TileB::index(0, first_column);
+    a += from_a;
+    b += from_b;
     columns >>= uint(first_column) / 8;
     simdgroup_matrix<Staged, 8, 8> fragment_a[kK / 8][kFragmentsM], fragment_b;
 #pragma unroll
