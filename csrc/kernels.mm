@@ -184,8 +184,9 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors
     return;
   }
   at::mps::MPSStream* stream = at::mps::getCurrentMPSStream();
-  const at::Tensor partial_sums =
-      plan.partial_sums > 0 ? at::empty({plan.partial_sums}, tensors.input->options().dtype(at::kFloat)) : at::Tensor();
+  const at::Tensor partial_sums = plan.partial_sums > 0
+                                      ? at::empty({plan.partial_sums}, tensors.output->options().dtype(at::kFloat))
+                                      : at::Tensor();
   std::array<id<MTLComputePipelineState>, std::tuple_size_v<decltype(plan.steps)>> pipelines{};
   for (uint32_t i = 0; i < plan.step_count; ++i) {
     pipelines[i] = pipeline_of(stream->device(), plan.steps[i], tensors.bias != nullptr);

@@ -11,7 +11,8 @@ namespace {
 // Multiply-adds of one dispatch. One thread per output reaches about 0.4 % of an M1's 1.3 T/s, so this is some 0.1 s:
 // macOS kills a command buffer that keeps the display's GPU for seconds.
 constexpr int64_t kMaxDirectWork = int64_t{1} << 29;
-// A matrix kernel is some 100 times as fast.
+// A narrow kernel is some 10 times as fast, a matrix kernel 100 times.
+constexpr int64_t kMaxNarrowWork = int64_t{1} << 32;
 constexpr int64_t kMaxGemmWork = int64_t{1} << 36;
 
 constexpr uint32_t kThreads = 32 * kMaxSimdgroups;  // of a direct kernel's threadgroup
@@ -101,34 +102,82 @@ struct Grid {
 int64_t taps_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.taps} * p.height.taps * p.width.taps; }
 int64_t positions_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.input} * p.height.input * p.width.input; }
 
-Grid direct_grid(Pass pass, const ConvTranspose3dParams& p) {
+// As many parts of a sum as keep a large GPU busy with threadgroups of even length (an M2 Max runs 228 of 256 threads
+// at a time, so the last of 9 rounds is not much), each of no fewer than 16 positions a thread, and few enough that
+// adding them up is nothing.
+SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int64_t batch) {
+  constexpr int64_t kThreadgroups = 2048, kMostParts = 64, kLeastPositions = 16 * kThreads;
+  const int64_t wanted = std::clamp<int64_t>(kThreadgroups / threadgroups, 1, kMostParts);
+  const int64_t chunks = std::clamp<int64_t>(wanted / batch, 1, ceil_div(rows * row_length, kLeastPositions));
+  const int64_t length = ceil_div(rows, chunks);
+  SplitK split{};
+  split.chunks = static_cast<int>(ceil_div(rows, length));
+  split.length = static_cast<int>(length);
+  split.samples = static_cast<int>(split.chunks > 1 ? 1 : ceil_div(batch, wanted));
+  split.splits = static_cast<int>(split.chunks * ceil_div(batch, split.samples));
+  return split;
+}
+
+SplitK choose_parts(Pass pass, Method method, const ConvTranspose3dParams& p) {
+  const int64_t outputs = int64_t{p.groups} * p.out_channels, pairs = outputs * p.in_channels;
+  if (pass == Pass::bias_grad) {
+    return choose_parts(outputs, int64_t{p.depth.output} * p.height.output * p.width.output, 1, p.batch);
+  }
+  return choose_parts(method == Method::narrow ? pairs : pairs * taps_of(p), int64_t{p.depth.input} * p.height.input,
+                      p.width.input, p.batch);
+}
+
+Grid direct_grid(Pass pass, const ConvTranspose3dParams& p, int64_t parts) {
   const Axis &d = p.depth, &h = p.height, &w = p.width;
   const int64_t taps = taps_of(p);
   const auto reaching = [](const Axis& axis) { return ceil_div(axis.taps, axis.tap_step); };
+  const auto tiles = [](int64_t channels) { return ceil_div(channels, kDirectChannels); };
   switch (pass) {
     case Pass::forward: {
       const int64_t taps_per_output = reaching(d) * reaching(h) * reaching(w);
-      return {{w.output, h.output, int64_t{p.batch} * p.groups * p.out_channels * d.output},
+      return {{w.output, h.output, int64_t{p.batch} * d.output * p.groups * tiles(p.out_channels)},
               threadgroup_of_elements(w.output, h.output),
-              int64_t{w.output} * h.output * p.in_channels * taps_per_output};
+              int64_t{w.output} * h.output * p.in_channels * kDirectChannels * taps_per_output};
     }
     case Pass::input_grad:
-      return {{w.input, h.input, int64_t{p.batch} * p.groups * p.in_channels * d.input},
+      return {{w.input, h.input, int64_t{p.batch} * p.groups * tiles(p.in_channels) * d.input},
               threadgroup_of_elements(w.input, h.input),
-              int64_t{w.input} * h.input * p.out_channels * taps};
+              int64_t{w.input} * h.input * p.out_channels * kDirectChannels * taps};
     case Pass::weight_grad: {
       const auto threads = threadgroup_of_a_sum(w.input, int64_t{d.input} * h.input);
-      return {{taps * threads[0], int64_t{p.out_channels} * threads[1], int64_t{p.groups} * p.in_channels},
+      return {{taps * threads[0], int64_t{p.out_channels} * threads[1], parts * p.groups * p.in_channels},
               threads,
-              taps * p.out_channels * p.batch * positions_of(p)};
+              ceil_div(taps * p.out_channels * p.batch * positions_of(p), parts)};
     }
     case Pass::bias_grad:
       break;
   }
-  const auto threads = threadgroup_of_a_sum(w.output, int64_t{d.output} * h.output);
-  return {{threads[0], threads[1], int64_t{p.groups} * p.out_channels},
-          threads,
-          int64_t{p.batch} * d.output * h.output * w.output};
+  const int64_t outputs = int64_t{p.groups} * p.out_channels;
+  return {{outputs * kThreads, 1, parts},
+          {kThreads, 1, 1},
+          ceil_div(outputs * p.batch * d.output * h.output * w.output, parts)};
+}
+
+Grid narrow_grid(Pass pass, const ConvTranspose3dParams& p, int64_t parts) {
+  const Axis &d = p.depth, &h = p.height, &w = p.width;
+  const int64_t inputs = int64_t{p.groups} * p.in_channels, outputs = int64_t{p.groups} * p.out_channels;
+  const int64_t taps = taps_of(p);
+  switch (pass) {
+    case Pass::forward:
+      return {{w.quotients, h.quotients, p.batch * outputs * ceil_div(d.quotients, kNarrowRun)},
+              threadgroup_of_elements(w.quotients, h.quotients),
+              int64_t{w.quotients} * h.quotients * kNarrowRun * p.in_channels * taps};
+    case Pass::input_grad:
+      return {{w.input, h.input, p.batch * inputs * ceil_div(d.input, kNarrowRun)},
+              threadgroup_of_elements(w.input, h.input),
+              int64_t{w.input} * h.input * kNarrowRun * p.out_channels * taps};
+    default: {
+      const auto threads = threadgroup_of_a_sum(w.input, int64_t{d.input} * h.input);
+      const int64_t pairs = inputs * p.out_channels;
+      return {
+          {pairs * threads[0], threads[1], parts}, threads, ceil_div(pairs * taps * p.batch * positions_of(p), parts)};
+    }
+  }
 }
 
 // M rows and N columns.
@@ -234,9 +283,33 @@ bool offsets_fit(int64_t channels, const std::array<int64_t, 3>& spatial, const 
               (spatial[2] - 1) * s.width);
 }
 
+// Kernels of 3x3x3; the forward pass's know where a stride of 2 and an odd padding put each tap.
+bool narrow_can(Pass pass, const ConvTranspose3dParams& p) {
+  const auto can = [&](const Axis& axis) {
+    const bool doubles = axis.stride == 2 && axis.padding % 2 == 1 && axis.dilation == 1;
+    return axis.taps == 3 && (pass != Pass::forward || doubles);
+  };
+  // The largest coordinates that are computed for what lies outside of a tensor.
+  const auto reach = [](const Axis& axis) {
+    return int64_t{axis.output} + axis.taps * axis.dilation + axis.padding + kNarrowRun * axis.stride;
+  };
+  const Axis &d = p.depth, &h = p.height, &w = p.width;
+  return pass != Pass::bias_grad && can(d) && can(h) && can(w) &&
+         offsets_fit(1, {d.input + reach(d), h.input + reach(h), w.input + reach(w)}, p.input) &&
+         offsets_fit(1, {2 * reach(d), 2 * reach(h), 2 * reach(w)}, p.output);
+}
+
 bool can(Pass pass, Method method, const ConvTranspose3dParams& p) {
-  if (method == Method::direct || method == Method::sum_splits) {
-    return method == Method::direct;
+  switch (method) {
+    case Method::direct:
+      return true;
+    case Method::narrow:
+      return narrow_can(pass, p);
+    case Method::sum_parts:
+    case Method::sum_splits:
+      return false;
+    default:
+      break;
   }
   const Axis &d = p.depth, &h = p.height, &w = p.width;
   const Product product = product_of(pass, method, p);
@@ -273,7 +346,19 @@ bool is_wide(Pass pass, Method method, const ConvTranspose3dParams& p) {
          (pass != Pass::forward || is_one_tap(method) || p.out_channels >= 6);
 }
 
+// Each element of the output is that of one input and the tap that reaches it, below the stride but for the last input.
+bool reaches_the_output(const ConvTranspose3dParams& p) {
+  const auto reaches = [](const Axis& axis) {
+    return axis.dilation == 1 && axis.taps >= axis.stride &&
+           (int64_t{axis.input} - 1) * axis.stride + axis.taps - axis.padding >= axis.output;
+  };
+  return reaches(p.depth) && reaches(p.height) && reaches(p.width);
+}
+
+bool is_scalar(Method method) { return method == Method::direct || method == Method::narrow; }
+
 Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
+  const Method scalar = narrow_can(pass, p) ? Method::narrow : Method::direct;
   // The tile of least time, which is the time of the core with most tiles. Splits of a weight gradient fill any GPU.
   constexpr int64_t kCores = 16;
   const auto time = [&](Method method) {
@@ -283,11 +368,11 @@ Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
     const int64_t rounds = pass == Pass::weight_grad ? tiles : ceil_div(tiles * p.batch, kCores);
     return static_cast<double>(rounds * tile.m * tile.n) / tile.speed;
   };
-  Method best = Method::direct;
+  Method best = scalar;
   for (size_t i = 0; i < kMethods; ++i) {
     const auto method = static_cast<Method>(i);
-    if (method != Method::direct && can(pass, method, p) && is_wide(pass, method, p) &&
-        (best == Method::direct || time(method) < time(best))) {
+    if (!is_scalar(method) && can(pass, method, p) && is_wide(pass, method, p) &&
+        (best == scalar || time(method) < time(best))) {
       best = method;
     }
   }
@@ -296,7 +381,9 @@ Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
 
 Step make_step(const Kernel& kernel, const Grid& grid) {
   const auto narrow = [](int64_t n) { return static_cast<uint32_t>(n); };
-  const int64_t max_work = kernel.method == Method::direct ? kMaxDirectWork : kMaxGemmWork;
+  const int64_t max_work = kernel.method == Method::direct   ? kMaxDirectWork
+                           : kernel.method == Method::narrow ? kMaxNarrowWork
+                                                             : kMaxGemmWork;
   const int64_t slice = std::clamp(max_work / std::max<int64_t>(grid.work_per_z, 1), int64_t{1}, grid.threads[2]);
   return {kernel,
           {narrow(grid.threads[0]), narrow(grid.threads[1]), narrow(grid.threads[2])},
@@ -310,9 +397,10 @@ const char* name_of(Pass pass) {
 }
 
 const char* name_of(Method method) {
-  constexpr const char* names[] = {"direct",      "one_tap_gemm_64x128", "one_tap_gemm_64x64", "one_tap_gemm_32x64",
-                                   "gemm_64x128", "gemm_32x128",         "gemm_64x64",         "gemm_48x64",
-                                   "gemm_32x64",  "gemm_16x64",          "sum_splits"};
+  constexpr const char* names[] = {
+      "direct",      "narrow",      "one_tap_gemm_64x128", "one_tap_gemm_64x64", "one_tap_gemm_32x64",
+      "gemm_64x128", "gemm_32x128", "gemm_64x64",          "gemm_48x64",         "gemm_32x64",
+      "gemm_16x64",  "sum_parts",   "sum_splits"};
   return names[static_cast<size_t>(method)];
 }
 
@@ -395,8 +483,21 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::o
   if (p.batch == 0) {
     return plan;
   }
-  if (method == Method::direct) {
-    add({pass, method, dtype}, direct_grid(pass, p));
+  const bool is_sum = pass == Pass::weight_grad || pass == Pass::bias_grad;
+  if (is_scalar(method)) {
+    if (is_sum) {
+      plan.split_k = choose_parts(pass, method, p);
+    }
+    const int64_t parts = plan.split_k.splits, outputs = int64_t{p.groups} * p.out_channels;
+    add({pass, method, dtype}, method == Method::direct ? direct_grid(pass, p, parts) : narrow_grid(pass, p, parts));
+    if (is_sum) {
+      plan.has_bias_grad =
+          pass == Pass::weight_grad && method == Method::narrow && wants_bias_grad && reaches_the_output(p);
+      const int64_t elements = (pass == Pass::weight_grad ? outputs * p.in_channels * taps_of(p) : 0) +
+                               (pass == Pass::bias_grad || plan.has_bias_grad ? outputs : 0);
+      plan.partial_sums = parts * elements;
+      add({pass, Method::sum_parts, dtype}, {{elements, 1, 1}, {kThreads, 1, 1}, elements * parts});
+    }
     return plan;
   }
   if (pass != Pass::weight_grad) {
@@ -419,15 +520,10 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::o
 }
 
 std::array<std::pair<ConvTranspose3dBuffer, Operand>, kTensorBuffers> operands(const Kernel& kernel) {
-  if (kernel.method == Method::sum_splits) {
+  if (kernel.method == Method::sum_splits || kernel.method == Method::sum_parts) {
     return {{{kPartialSumsBuffer, Operand::partial_sums},
-             kernel.pass == Pass::bias_grad ? std::pair{kBiasBuffer, Operand::bias}
-                                            : std::pair{kWeightBuffer, Operand::weight}}};
-  }
-  if (kernel.pass == Pass::weight_grad && kernel.method != Method::direct) {
-    return {{{kInputBuffer, Operand::input},
-             {kOutputBuffer, Operand::output},
-             {kPartialSumsBuffer, Operand::partial_sums}}};
+             {kBiasBuffer, Operand::bias},
+             {kWeightBuffer, kernel.pass == Pass::bias_grad ? Operand::none : Operand::weight}}};
   }
   switch (kernel.pass) {
     case Pass::forward:
@@ -435,10 +531,12 @@ std::array<std::pair<ConvTranspose3dBuffer, Operand>, kTensorBuffers> operands(c
                {kWeightBuffer, Operand::weight},
                {kOutputBuffer, Operand::output},
                {kBiasBuffer, Operand::bias}}};
-    case Pass::bias_grad:
-      return {{{kOutputBuffer, Operand::output}, {kBiasBuffer, Operand::bias}}};
-    default:
+    case Pass::input_grad:
       return {{{kInputBuffer, Operand::input}, {kWeightBuffer, Operand::weight}, {kOutputBuffer, Operand::output}}};
+    default:
+      return {{{kInputBuffer, Operand::input},
+               {kOutputBuffer, Operand::output},
+               {kPartialSumsBuffer, Operand::partial_sums}}};
   }
 }
 

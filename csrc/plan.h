@@ -14,12 +14,14 @@ namespace mps_conv_transpose3d {
 enum class Pass { forward, input_grad, weight_grad, bias_grad };
 enum class DataType { float32, float16, bfloat16 };
 
-// The family of kernels. `direct`: one thread, or for a sum one threadgroup, computes one element; any problem.
-// `gemm_MxN`: a matrix product in tiles of M rows and N columns; those of 128 columns are the forward pass's.
-// `one_tap_gemm_MxN`: the forward pass, where the kernel tiles the output.
-// `sum_splits`: the last steps of a weight gradient by matrix products, and of the bias gradient that it computes too.
+// The family of kernels. `direct`: one thread computes one position, or for a sum one threadgroup a part of one
+// element; any problem. `narrow`: kernels of 3x3x3, for few channels. `gemm_MxN`: a matrix product in tiles of M rows
+// and N columns; those of 128 columns are the forward pass's. `one_tap_gemm_MxN`: the forward pass, where the kernel
+// tiles the output. The last steps of sums: `sum_parts` of direct and narrow kernels, `sum_splits` of a weight gradient
+// by matrix products and of the bias gradient that it computes too.
 enum class Method {
   direct,
+  narrow,
   one_tap_gemm_64x128,
   one_tap_gemm_64x64,
   one_tap_gemm_32x64,
@@ -29,9 +31,10 @@ enum class Method {
   gemm_48x64,
   gemm_32x64,
   gemm_16x64,
+  sum_parts,
   sum_splits
 };
-constexpr size_t kPasses = 4, kDataTypes = 3, kMethods = 11;
+constexpr size_t kPasses = 4, kDataTypes = 3, kMethods = 13;
 
 // One Metal function.
 struct Kernel {

@@ -39,6 +39,7 @@ PYBIND11_MODULE(_plan, m) {
 
   py::enum_<Method>(m, "Method")
       .value("direct", Method::direct)
+      .value("narrow", Method::narrow)
       .value("one_tap_gemm_64x128", Method::one_tap_gemm_64x128)
       .value("one_tap_gemm_64x64", Method::one_tap_gemm_64x64)
       .value("one_tap_gemm_32x64", Method::one_tap_gemm_32x64)
@@ -48,6 +49,7 @@ PYBIND11_MODULE(_plan, m) {
       .value("gemm_48x64", Method::gemm_48x64)
       .value("gemm_32x64", Method::gemm_32x64)
       .value("gemm_16x64", Method::gemm_16x64)
+      .value("sum_parts", Method::sum_parts)
       .value("sum_splits", Method::sum_splits);
 
   py::class_<Step>(m, "Step")

@@ -1,62 +1,45 @@
-// ConvTranspose3d, directly: one thread computes one element (forward, input gradient), one threadgroup reduces one
-// element (weight and bias gradient). Sums are kept in float32. Only taps that reach an element are visited.
+// ConvTranspose3d, directly, for any problem: one thread computes one position of a few channels (forward, input
+// gradient), one threadgroup sums a part of one element (weight and bias gradient). Sums are kept in float32. Only taps
+// that reach an element are visited.
 
 #include <metal_stdlib>
 
 #include "conv_transpose3d_params.h"
+#include "parts.h"
+#include "places.h"
 #include "sums.h"
 
 using namespace metal;
 
 constant bool has_bias [[function_constant(0)]];
 
-// Indices and how many of them: first, first + step, ...
-struct Range {
-  int first, count;
-};
-
 // Smallest q with q * b >= a, and largest with q * b <= a, for b > 0.
 inline int ceil_div(int a, int b) { return a > 0 ? (a - 1) / b + 1 : -(-a / b); }
 inline int floor_div(int a, int b) { return -ceil_div(-a, b); }
 
-// The taps that output coordinate `o` receives, tap_step apart, and the input that the first of them meets; each
-// further tap meets the input input_step before.
+inline bool lies_in(int i, int size) { return uint(i) < uint(size); }
+
+// A tap that output coordinate `o` receives, and the input that it meets, which may lie outside. Further ones follow
+// tap_step and input_step apart; no tap is the axis' taps.
 struct Reaching {
-  int tap, input, count;
+  int tap, input;
 };
 
-inline Reaching taps_reaching(constant Axis& axis, int o) {
+inline Reaching first_reaching(constant Axis& axis, int o) {
   const int shifted = o + axis.padding;
+  if (axis.dilation == 1) {
+    const int input = shifted / axis.stride;
+    return {shifted - input * axis.stride, input};
+  }
   int tap = 0;
   while (tap < axis.tap_step && (shifted - tap * axis.dilation) % axis.stride != 0) {
     ++tap;
   }
-  int input = (shifted - tap * axis.dilation) / axis.stride;
-  const int past_the_end = ceil_div(max(input - (axis.input - 1), 0), axis.input_step);
-  const bool reached = tap < axis.tap_step;
-  tap += past_the_end * axis.tap_step;
-  input -= past_the_end * axis.input_step;
-  if (!reached || tap >= axis.taps || shifted < tap * axis.dilation) {
-    return {0, 0, 0};
-  }
-  return {tap, input, min((axis.taps - 1 - tap) / axis.tap_step, input / axis.input_step) + 1};
+  return {tap < axis.tap_step ? tap : axis.taps, (shifted - tap * axis.dilation) / axis.stride};
 }
 
-// The taps through which input coordinate `i` reaches an output.
-inline Range taps_of_input(constant Axis& axis, int i) {
-  const int start = i * axis.stride - axis.padding;
-  const int first = max(0, ceil_div(-start, axis.dilation));
-  const int last = min(axis.taps - 1, floor_div(axis.output - 1 - start, axis.dilation));
-  return {first, last - first + 1};
-}
-
-// The inputs that tap `k` carries to an output.
-inline Range inputs_of_tap(constant Axis& axis, int k) {
-  const int start = k * axis.dilation - axis.padding;
-  const int first = max(0, ceil_div(-start, axis.stride));
-  const int last = min(axis.input - 1, floor_div(axis.output - 1 - start, axis.stride));
-  return {first, last - first + 1};
-}
+// The output that tap `k` carries input `i` to, or a coordinate outside.
+inline int target(constant Axis& axis, int i, int k) { return i * axis.stride + k * axis.dilation - axis.padding; }
 
 inline int taps_per_filter(constant ConvTranspose3dParams& p) { return p.depth.taps * p.height.taps * p.width.taps; }
 
@@ -72,7 +55,66 @@ inline int offset(constant Strides& strides, int d, int h, int w) {
   return d * strides.depth + h * strides.height + w * strides.width;
 }
 
-// grid: x = W, y = H, z = (n, d, o) of the output: the channels of one plane, which read the same input, are neighbours
+// Sums of kChannels products, which share one factor, for each of the filters `filter_step` apart.
+template <int kChannels, typename T>
+inline void add_products(thread float* sums, float value, device const T* filter, int filter_step, int count) {
+#pragma unroll
+  for (int e = 0; e < kChannels; ++e) {
+    if (e < count) {
+      sums[e] += value * float(filter[e * filter_step]);
+    }
+  }
+}
+
+// Sums are kept apart for each channel that is summed over: the rounding error grows with the channels or the taps, not
+// their product.
+template <int kChannels>
+inline void add_and_clear(thread float* totals, thread float* sums) {
+#pragma unroll
+  for (int e = 0; e < kChannels; ++e) {
+    totals[e] += sums[e];
+    sums[e] = 0;
+  }
+}
+
+template <int kChannels, typename T>
+inline void forward_at(thread float* totals, device const T* x, device const T* filters,
+                       constant ConvTranspose3dParams& p, int d, int h, int w, int count) {
+  const Reaching along_d = first_reaching(p.depth, d), along_h = first_reaching(p.height, h);
+  const Reaching along_w = first_reaching(p.width, w);
+  const int taps = taps_per_filter(p);
+  float sums[kChannels] = {};
+  for (int c = 0; c < p.in_channels; ++c) {
+    for (int kd = along_d.tap, i = along_d.input; kd < p.depth.taps && i >= 0;
+         kd += p.depth.tap_step, i -= p.depth.input_step) {
+      if (i >= p.depth.input) {
+        continue;
+      }
+      for (int kh = along_h.tap, j = along_h.input; kh < p.height.taps && j >= 0;
+           kh += p.height.tap_step, j -= p.height.input_step) {
+        if (j >= p.height.input) {
+          continue;
+        }
+        device const T* x_row = x + offset(p.input, i, j, 0);
+        device const T* filter_row = filters + tap_index(p, kd, kh, 0);
+        for (int kw = along_w.tap, k = along_w.input; kw < p.width.taps && k >= 0;
+             kw += p.width.tap_step, k -= p.width.input_step) {
+          if (k < p.width.input) {
+            add_products<kChannels>(sums, float(x_row[k * p.input.width]), filter_row + kw, taps, count);
+          }
+        }
+      }
+    }
+    add_and_clear<kChannels>(totals, sums);
+    x += p.input.channel;
+    filters += p.out_channels * taps;
+  }
+}
+
+// Tiles of kDirectChannels channels, the last of which may have fewer.
+inline int channel_tiles(int channels) { return (channels + kDirectChannels - 1) / kDirectChannels; }
+
+// grid: x = W, y = H, z = (n, d, group, tile of o) of the output: those of one plane read the same input
 template <typename T>
 [[kernel]] void conv_transpose3d_forward(device const T* input [[buffer(kInputBuffer)]],
                                          device const T* weight [[buffer(kWeightBuffer)]],
@@ -81,48 +123,66 @@ template <typename T>
                                          constant uint& first [[buffer(kFirstBuffer)]],
                                          device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
                                          uint3 position [[thread_position_in_grid]]) {
-  const int z = int(position.z + first);
-  const int channels = p.groups * p.out_channels;
-  const int o = z % channels, plane = z / channels;
+  const int z = int(position.z + first), tiles = channel_tiles(p.out_channels);
+  const int tile = z % (p.groups * tiles), plane = z / (p.groups * tiles);
   const int d = plane % p.depth.output, n = plane / p.depth.output;
+  const int group = tile / tiles, o = tile % tiles * kDirectChannels;
+  const int count = min(int(kDirectChannels), p.out_channels - o);
   const int h = int(position.y), w = int(position.x);
-  const int group = o / p.out_channels;
 
-  const Reaching along_d = taps_reaching(p.depth, d);
-  const Reaching along_h = taps_reaching(p.height, h);
-  const Reaching along_w = taps_reaching(p.width, w);
-  const int taps = taps_per_filter(p);
   device const T* x = input + offset(p.input, n, group * p.in_channels);
-  device const T* filters = weight + (group * p.in_channels * p.out_channels + o % p.out_channels) * taps;
+  device const T* filters = weight + (group * p.in_channels * p.out_channels + o) * taps_per_filter(p);
+  float totals[kDirectChannels] = {};
+  if (count == 1) {
+    forward_at<1>(totals, x, filters, p, d, h, w, count);
+  } else {
+    forward_at<kDirectChannels>(totals, x, filters, p, d, h, w, count);
+  }
 
-  float sum = 0;
-  for (int a = 0; a < along_d.count; ++a) {
-    for (int b = 0; b < along_h.count; ++b) {
-      for (int c = 0; c < along_w.count; ++c) {
-        const int kd = along_d.tap + a * p.depth.tap_step;
-        const int kh = along_h.tap + b * p.height.tap_step;
-        const int kw = along_w.tap + c * p.width.tap_step;
-        device const T* x_tap =
-            x + offset(p.input, along_d.input - a * p.depth.input_step, along_h.input - b * p.height.input_step,
-                       along_w.input - c * p.width.input_step);
-        device const T* w_tap = filters + tap_index(p, kd, kh, kw);
-        float tap_sum = 0;  // summed apart: the rounding error grows with the channels or the taps, not their product
-        for (int channel = 0; channel < p.in_channels; ++channel) {
-          tap_sum += float(*x_tap) * float(*w_tap);
-          x_tap += p.input.channel;
-          w_tap += p.out_channels * taps;
-        }
-        sum += tap_sum;
-      }
+  const int channel = group * p.out_channels + o;
+  device T* y = output + offset(p.output, n, channel) + offset(p.output, d, h, w);
+#pragma unroll
+  for (int e = 0; e < kDirectChannels; ++e) {
+    if (e < count) {
+      *y = T(totals[e] + (has_bias ? float(bias[channel + e]) : 0.0f));
+      y += p.output.channel;
     }
   }
-  if (has_bias) {
-    sum += float(bias[o]);
-  }
-  output[offset(p.output, n, o) + offset(p.output, d, h, w)] = T(sum);
 }
 
-// grid: x = W, y = H, z = (n, c, d) of the input
+template <int kChannels, typename T>
+inline void input_grad_at(thread float* totals, device const T* gy, device const T* filters,
+                          constant ConvTranspose3dParams& p, int d, int h, int w, int count) {
+  const int taps = taps_per_filter(p), channel_step = p.out_channels * taps;
+  float sums[kChannels] = {};
+  for (int o = 0; o < p.out_channels; ++o) {
+    for (int kd = 0; kd < p.depth.taps; ++kd) {
+      const int o_d = target(p.depth, d, kd);
+      if (!lies_in(o_d, p.depth.output)) {
+        continue;
+      }
+      for (int kh = 0; kh < p.height.taps; ++kh) {
+        const int o_h = target(p.height, h, kh);
+        if (!lies_in(o_h, p.height.output)) {
+          continue;
+        }
+        device const T* gy_row = gy + offset(p.output, o_d, o_h, 0);
+        device const T* filter_row = filters + tap_index(p, kd, kh, 0);
+        for (int kw = 0; kw < p.width.taps; ++kw) {
+          const int o_w = target(p.width, w, kw);
+          if (lies_in(o_w, p.width.output)) {
+            add_products<kChannels>(sums, float(gy_row[o_w * p.output.width]), filter_row + kw, channel_step, count);
+          }
+        }
+      }
+    }
+    add_and_clear<kChannels>(totals, sums);
+    gy += p.output.channel;
+    filters += taps;
+  }
+}
+
+// grid: x = W, y = H, z = (n, group, tile of c, d) of the input
 template <typename T>
 [[kernel]] void conv_transpose3d_input_grad(device T* grad_input [[buffer(kInputBuffer)]],
                                             device const T* weight [[buffer(kWeightBuffer)]],
@@ -130,120 +190,170 @@ template <typename T>
                                             constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
                                             constant uint& first [[buffer(kFirstBuffer)]],
                                             uint3 position [[thread_position_in_grid]]) {
-  const int z = int(position.z + first);
-  const int d = z % p.depth.input, h = int(position.y), w = int(position.x);
-  const int channels = p.groups * p.in_channels;
-  const int c = z / p.depth.input % channels, n = z / p.depth.input / channels;
-  const int group = c / p.in_channels;
+  const int z = int(position.z + first), tiles = channel_tiles(p.in_channels);
+  const int d = z % p.depth.input, row = z / p.depth.input;
+  const int tile = row % (p.groups * tiles), n = row / (p.groups * tiles);
+  const int group = tile / tiles, c = tile % tiles * kDirectChannels;
+  const int count = min(int(kDirectChannels), p.in_channels - c);
+  const int h = int(position.y), w = int(position.x);
 
-  const Range along_d = taps_of_input(p.depth, d);
-  const Range along_h = taps_of_input(p.height, h);
-  const Range along_w = taps_of_input(p.width, w);
-  const int taps = taps_per_filter(p);
+  const int channel = group * p.in_channels + c;
   device const T* gy = grad_output + offset(p.output, n, group * p.out_channels);
-  device const T* filters = weight + c * p.out_channels * taps;
+  device const T* filters = weight + channel * p.out_channels * taps_per_filter(p);
+  float totals[kDirectChannels] = {};
+  if (count == 1) {
+    input_grad_at<1>(totals, gy, filters, p, d, h, w, count);
+  } else {
+    input_grad_at<kDirectChannels>(totals, gy, filters, p, d, h, w, count);
+  }
 
-  float sum = 0;
-  for (int kd = along_d.first; kd < along_d.first + along_d.count; ++kd) {
-    for (int kh = along_h.first; kh < along_h.first + along_h.count; ++kh) {
-      for (int kw = along_w.first; kw < along_w.first + along_w.count; ++kw) {
-        device const T* gy_tap = gy + offset(p.output, d * p.depth.stride + kd * p.depth.dilation - p.depth.padding,
-                                             h * p.height.stride + kh * p.height.dilation - p.height.padding,
-                                             w * p.width.stride + kw * p.width.dilation - p.width.padding);
-        device const T* w_tap = filters + tap_index(p, kd, kh, kw);
-        float tap_sum = 0;
-        for (int o = 0; o < p.out_channels; ++o) {
-          tap_sum += float(*gy_tap) * float(*w_tap);
-          gy_tap += p.output.channel;
-          w_tap += taps;
-        }
-        sum += tap_sum;
-      }
+  device T* gx = grad_input + offset(p.input, n, channel) + offset(p.input, d, h, w);
+#pragma unroll
+  for (int e = 0; e < kDirectChannels; ++e) {
+    if (e < count) {
+      *gx = T(totals[e]);
+      gx += p.input.channel;
     }
   }
-  grad_input[offset(p.input, n, c) + offset(p.input, d, h, w)] = T(sum);
 }
 
-// threadgroups: x = tap, y = o of the group, z = c. Threads: x along W, y over the rows (d, h) of the input.
+// Partial sums [part][c][o][tap].
+// threadgroups: x = tap, y = o of the group, z = (part, c). Threads: x along W, y over the rows (d, h) of the input.
 template <typename T>
 [[kernel]] void conv_transpose3d_weight_grad(
-    device const T* input [[buffer(kInputBuffer)]], device T* grad_weight [[buffer(kWeightBuffer)]],
+    device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
     device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], uint3 element [[threadgroup_position_in_grid]],
-    uint3 thread_position [[thread_position_in_threadgroup]], uint3 threads [[threads_per_threadgroup]],
-    uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
-    uint lane [[thread_index_in_simdgroup]], uint simdgroups [[simdgroups_per_threadgroup]]) {
-  threadgroup float2 simdgroup_sums[kMaxSimdgroups];
-  const int tap = int(element.x), o = int(element.y), c = int(element.z + first);
-  const int kw = tap % p.width.taps, kh = tap / p.width.taps % p.height.taps;
-  const int kd = tap / p.width.taps / p.height.taps;
-  const Range along_d = inputs_of_tap(p.depth, kd);
-  const Range along_h = inputs_of_tap(p.height, kh);
-  const Range along_w = inputs_of_tap(p.width, kw);
-  const int rows = max(along_d.count, 0) * max(along_h.count, 0);
-
-  Sum sum;
-  for (int n = 0; n < p.batch; ++n) {
-    device const T* x = input + offset(p.input, n, c);
-    device const T* gy = grad_output + offset(p.output, n, c / p.in_channels * p.out_channels + o);
-    for (int row = int(thread_position.y); row < rows; row += int(threads.y)) {
-      const int d = along_d.first + row / along_h.count, h = along_h.first + row % along_h.count;
-      device const T* x_row = x + offset(p.input, d, h, 0);
-      device const T* gy_row = gy + offset(p.output, d * p.depth.stride + kd * p.depth.dilation - p.depth.padding,
-                                           h * p.height.stride + kh * p.height.dilation - p.height.padding, 0);
-      float row_sum = 0;
-      for (int i = int(thread_position.x); i < along_w.count; i += int(threads.x)) {
-        const int w = along_w.first + i;
-        const int w_out = w * p.width.stride + kw * p.width.dilation - p.width.padding;
-        row_sum += float(x_row[w * p.input.width]) * float(gy_row[w_out * p.output.width]);
-      }
-      sum.add(row_sum);
-    }
-  }
-  const float total = threadgroup_sum(sum, simdgroup_sums, simdgroup, lane, simdgroups);
-  if (thread_index == 0) {
-    grad_weight[(c * p.out_channels + o) * taps_per_filter(p) + tap] = T(total);
-  }
-}
-
-// threadgroups: z = o. Threads: x along W, y over the rows (d, h) of the output.
-template <typename T>
-[[kernel]] void conv_transpose3d_bias_grad(
-    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], device T* grad_bias [[buffer(kBiasBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
     uint3 element [[threadgroup_position_in_grid]], uint3 thread_position [[thread_position_in_threadgroup]],
     uint3 threads [[threads_per_threadgroup]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]],
     uint simdgroups [[simdgroups_per_threadgroup]]) {
   threadgroup float2 simdgroup_sums[kMaxSimdgroups];
-  const int o = int(element.z + first);
-  const int rows = p.depth.output * p.height.output;
+  const int channels = p.groups * p.in_channels, z = int(element.z + first);
+  const int tap = int(element.x), o = int(element.y), c = z % channels, group = c / p.in_channels;
+  const int kw = tap % p.width.taps, kh = tap / p.width.taps % p.height.taps;
+  const int kd = tap / p.width.taps / p.height.taps;
+  const Part part = part_of(parts, z / channels, p.batch, p.depth.input * p.height.input);
+
+  // The inputs of a row that the tap carries to an output.
+  const int start = target(p.width, 0, kw), across = int(threads.x);
+  const int first_w = max(0, ceil_div(-start, p.width.stride)) + int(thread_position.x);
+  const int last_w = min(p.width.input - 1, floor_div(p.width.output - 1 - start, p.width.stride));
+  const int first_x = first_w * p.input.width, first_y = target(p.width, first_w, kw) * p.output.width;
+  const int step_x = across * p.input.width, step_y = across * p.width.stride * p.output.width;
 
   Sum sum;
-  for (int n = 0; n < p.batch; ++n) {
-    device const T* gy = grad_output + offset(p.output, n, o);
-    for (int row = int(thread_position.y); row < rows; row += int(threads.y)) {
-      device const T* gy_row = gy + offset(p.output, row / p.height.output, row % p.height.output, 0);
+  for (int n = part.first_sample; n < part.last_sample; ++n) {
+    device const T* x = input + offset(p.input, n, c);
+    device const T* gy = grad_output + offset(p.output, n, group * p.out_channels + o);
+    for (int row = part.begin + int(thread_position.y); row < part.end; row += int(threads.y)) {
+      const int d = quotient(row, p.inputs.h), h = row - d * p.height.input;
+      const int o_d = target(p.depth, d, kd), o_h = target(p.height, h, kh);
+      if (!lies_in(o_d, p.depth.output) || !lies_in(o_h, p.height.output)) {
+        continue;
+      }
+      int at_x = first_x + offset(p.input, d, h, 0), at_y = first_y + offset(p.output, o_d, o_h, 0);
       float row_sum = 0;
-      for (int w = int(thread_position.x); w < p.width.output; w += int(threads.x)) {
-        row_sum += float(gy_row[w * p.output.width]);
+      for (int w = first_w; w <= last_w; w += across) {
+        row_sum += float(x[at_x]) * float(gy[at_y]);
+        at_x += step_x;
+        at_y += step_y;
       }
       sum.add(row_sum);
     }
   }
   const float total = threadgroup_sum(sum, simdgroup_sums, simdgroup, lane, simdgroups);
   if (thread_index == 0) {
-    grad_bias[o] = T(total);
+    const int taps = taps_per_filter(p);
+    partial_sums[(z * p.out_channels + o) * taps + tap] = total;
   }
+}
+
+// Positions whose values a thread adds up without heed of rounding.
+enum { kPositionsAtOnce = 8 };
+
+// Partial sums [part][o].
+// threadgroups: x = o, z = part
+template <typename T>
+[[kernel]] void conv_transpose3d_bias_grad(
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
+    device float* partial_sums [[buffer(kPartialSumsBuffer)]], uint3 element [[threadgroup_position_in_grid]],
+    uint3 threads [[threads_per_threadgroup]], uint thread_index [[thread_index_in_threadgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]],
+    uint simdgroups [[simdgroups_per_threadgroup]]) {
+  threadgroup float2 simdgroup_sums[kMaxSimdgroups];
+  const int o = int(element.x), z = int(element.z + first), across = int(threads.x);
+  const int row = p.width.output, plane = p.height.output * row;
+  const Part part = part_of(parts, z, p.batch, p.depth.output * plane);
+  // Where the positions follow each other at even distances, none is taken apart into coordinates.
+  const bool even = p.output.height == row * p.output.width && p.output.depth == plane * p.output.width;
+
+  Sum sum;
+  for (int n = part.first_sample; n < part.last_sample; ++n) {
+    device const T* gy = grad_output + offset(p.output, n, o);
+    for (int i = part.begin + int(thread_index); i < part.end; i += kPositionsAtOnce * across) {
+      float short_sum = 0;
+#pragma unroll
+      for (int e = 0; e < kPositionsAtOnce; ++e) {
+        const int m = i + e * across;
+        if (m < part.end) {
+          const int at = even ? m * p.output.width : offset(p.output, m / plane, m / row % p.height.output, m % row);
+          short_sum += float(gy[at]);
+        }
+      }
+      sum.add(short_sum);
+    }
+  }
+  const float total = threadgroup_sum(sum, simdgroup_sums, simdgroup, lane, simdgroups);
+  if (thread_index == 0) {
+    partial_sums[z * p.groups * p.out_channels + o] = total;
+  }
+}
+
+inline float sum_of_parts(device const float* partial_sums, int parts, int elements, int element) {
+  Sum sum;
+  for (int part = 0; part < parts; ++part) {
+    sum.add(partial_sums[part * elements + element]);
+  }
+  return sum.value + sum.lost;
+}
+
+// The sum of all parts, in one order. grid: x = (c, o, tap), and with has_bias then o
+template <typename T>
+[[kernel]] void conv_transpose3d_weight_grad_sum_parts(
+    device const float* partial_sums [[buffer(kPartialSumsBuffer)]], device T* grad_weight [[buffer(kWeightBuffer)]],
+    device T* grad_bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
+    constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
+    uint element [[thread_position_in_grid]], uint elements [[threads_per_grid]]) {
+  const float sum = sum_of_parts(partial_sums, parts.splits, int(elements), int(element));
+  const int weights = p.groups * p.in_channels * p.out_channels * taps_per_filter(p);
+  if (int(element) < weights) {
+    grad_weight[element] = T(sum);
+  } else if (has_bias) {
+    grad_bias[int(element) - weights] = T(sum);
+  }
+}
+
+// grid: x = o
+template <typename T>
+[[kernel]] void conv_transpose3d_bias_grad_sum_parts(device const float* partial_sums [[buffer(kPartialSumsBuffer)]],
+                                                     device T* grad_bias [[buffer(kBiasBuffer)]],
+                                                     constant SplitK& parts [[buffer(kSplitBuffer)]],
+                                                     uint element [[thread_position_in_grid]],
+                                                     uint elements [[threads_per_grid]]) {
+  grad_bias[element] = T(sum_of_parts(partial_sums, parts.splits, int(elements), int(element)));
 }
 
 #define INSTANTIATE(kernel_name, type) \
   template [[host_name(#kernel_name "_" #type)]] [[kernel]] decltype(kernel_name<type>) kernel_name<type>;
-#define INSTANTIATE_ALL(type)                     \
-  INSTANTIATE(conv_transpose3d_forward, type)     \
-  INSTANTIATE(conv_transpose3d_input_grad, type)  \
-  INSTANTIATE(conv_transpose3d_weight_grad, type) \
-  INSTANTIATE(conv_transpose3d_bias_grad, type)
+#define INSTANTIATE_ALL(type)                               \
+  INSTANTIATE(conv_transpose3d_forward, type)               \
+  INSTANTIATE(conv_transpose3d_input_grad, type)            \
+  INSTANTIATE(conv_transpose3d_weight_grad, type)           \
+  INSTANTIATE(conv_transpose3d_bias_grad, type)             \
+  INSTANTIATE(conv_transpose3d_weight_grad_sum_parts, type) \
+  INSTANTIATE(conv_transpose3d_bias_grad_sum_parts, type)
 
 // float, half or bfloat: the host compiles one library per dtype, of the dtypes that a program uses.
 INSTANTIATE_ALL(ELEMENT)

@@ -56,8 +56,8 @@ enum ConvTranspose3dBuffer {
   kPartialSumsBuffer = 7,
 };
 
-// A sum over the positions of all samples, cut into `splits`: each takes `samples` whole samples, or one of the
-// `chunks` of `length` positions that a sample is cut into.
+// A sum over the positions (or rows of them) of all samples, cut into `splits`: each takes `samples` whole samples, or
+// one of the `chunks` of `length` positions that a sample is cut into.
 struct SplitK {
   int chunks, length;
   int samples;
@@ -72,3 +72,6 @@ enum { kMaxReachBits = 31 };
 
 // Simdgroups of a threadgroup that sums: 256 threads.
 enum { kMaxSimdgroups = 8 };
+
+// Elements that a thread computes: of a narrow kernel along the depth, of a direct one along the channels.
+enum { kNarrowRun = 4, kDirectChannels = 8 };

@@ -165,4 +165,27 @@ TILE_EDGES += [
     ),
 ]
 
-BY_NAME = {case.name: case for case in itertools.chain([SEED, LONG], NETWORKS, SWEEP, TILE_EDGES)}
+
+# The narrow kernels compute runs of 4 along the depth, from 2x2x2 inputs each, and rows of 32 lanes; direct ones 8
+# channels. Sums are cut into parts of no fewer than 4096 positions, or of several samples.
+NARROW_EDGES = [
+    Case(name, input, (input[1], o, 3, 3, 3), bias, (s, s, s), (p, p, p), (op, op, op), (d, d, d), groups)
+    for name, input, o, groups, bias, s, p, op, d in [
+        ("narrow_depth_3", (2, 3, 3, 4, 33), 1, 3, True, 2, 1, 0, 1),
+        ("narrow_depth_4", (1, 3, 4, 5, 32), 1, 3, True, 2, 1, 1, 1),
+        ("narrow_depth_5", (1, 2, 5, 1, 31), 1, 2, False, 2, 1, 1, 1),
+        ("narrow_depth_9", (2, 2, 9, 5, 4), 1, 2, True, 2, 3, 0, 1),
+        ("narrow_one_voxel", (3, 4, 1, 1, 1), 1, 4, True, 2, 1, 1, 1),
+        ("narrow_two_outputs", (1, 12, 4, 5, 6), 2, 1, True, 2, 1, 1, 1),
+        ("narrow_groups", (2, 6, 5, 4, 3), 3, 3, True, 2, 1, 0, 1),
+        ("narrow_nine_channels", (1, 9, 3, 4, 5), 10, 1, True, 2, 1, 1, 1),
+        ("narrow_even_padding", (1, 3, 5, 4, 3), 1, 3, True, 2, 2, 1, 1),
+        ("narrow_stride_one", (1, 3, 5, 4, 3), 1, 3, True, 1, 1, 0, 1),
+        ("narrow_stride_three", (1, 3, 5, 4, 3), 1, 3, True, 3, 1, 2, 1),
+        ("narrow_stride_four", (1, 3, 2, 4, 3), 1, 3, True, 4, 1, 1, 1),
+        ("narrow_dilation", (1, 3, 5, 4, 3), 1, 3, True, 2, 1, 1, 2),
+        ("narrow_parts", (1, 2, 22, 20, 22), 1, 2, True, 2, 1, 1, 1),
+        ("narrow_samples", (131, 2, 1, 2, 3), 1, 2, True, 2, 1, 0, 1),
+    ]
+]
+BY_NAME = {case.name: case for case in itertools.chain([SEED, LONG], NETWORKS, SWEEP, TILE_EDGES, NARROW_EDGES)}

@@ -61,6 +61,7 @@ NEEDS_SIMULATOR = {
     "test_the_model_ranks_as_the_world_measured",
     "test_traced_model_runs_our_kernel",
     "test_vmap_runs_our_kernel",
+    "test_what_runs_on_narrow_kernels",
     "test_way",
     "test_without_autoload_the_import_does_it",
 }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from conftest import Recording
 
-from cases import SWEEP, TILE_EDGES, Case
+from cases import NARROW_EDGES, SWEEP, TILE_EDGES, Case
 from reference import check_case, forward_and_backward, make_tensors, map_tensors
 
 FORWARD_METHODS = [
@@ -20,6 +20,7 @@ FORWARD_METHODS = [
 ]
 GRADIENT_METHODS = ["gemm_64x64", "gemm_48x64", "gemm_32x64", "gemm_16x64"]
 METHODS = ["direct", *FORWARD_METHODS, *GRADIENT_METHODS]
+SCALAR_METHODS = ["direct", "narrow"]
 tile_edges = pytest.mark.parametrize("case", TILE_EDGES, ids=lambda case: case.name)
 
 
@@ -34,6 +35,16 @@ def to_mps(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to("mps")
 
 
+def to_channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last_3d) if tensor.dim() == 5 else tensor
+
+
+def every_second_column(tensor: torch.Tensor) -> torch.Tensor:
+    """Of a tensor twice as wide: its positions do not follow each other at even distances."""
+    wide = torch.full((*tensor.shape[:-1], 2 * tensor.shape[-1] + 1), float("nan"), dtype=tensor.dtype).to("mps")
+    return wide[..., 1::2].copy_(tensor)
+
+
 @tile_edges
 @pytest.mark.parametrize("method", METHODS, indirect=True)
 def test_tile_edges(case: Case, method: str, dtype: torch.dtype) -> None:
@@ -44,6 +55,43 @@ def test_tile_edges(case: Case, method: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("method", METHODS[1:], indirect=True)
 def test_small_cases_on_matrix_kernels(case: Case, method: str) -> None:
     check_case(case, make_tensors(case, torch.float32), to_mps)
+
+
+@pytest.mark.parametrize("case", NARROW_EDGES, ids=lambda case: case.name)
+@pytest.mark.parametrize("method", SCALAR_METHODS, indirect=True)
+def test_narrow_edges(case: Case, method: str, dtype: torch.dtype) -> None:
+    check_case(case, make_tensors(case, dtype), to_mps)
+
+
+@pytest.mark.parametrize("method", SCALAR_METHODS, indirect=True)
+def test_sums_of_terms_that_have_a_mean(method: str) -> None:
+    case = next(case for case in NARROW_EDGES if case.name == "narrow_parts")
+    tensors = make_tensors(case, torch.float32)
+    for tensor in tensors.values():
+        tensor += 1
+    check_case(case, tensors, to_mps)
+
+
+@pytest.mark.parametrize("method", SCALAR_METHODS, indirect=True)
+@pytest.mark.parametrize("layout", [to_channels_last, every_second_column], ids=lambda f: f.__name__)
+def test_scalar_kernels_read_any_strides(layout: Callable[[torch.Tensor], torch.Tensor], method: str) -> None:
+    case = next(case for case in NARROW_EDGES if case.name == "narrow_groups")
+    check_case(case, make_tensors(case, torch.float32), lambda tensor: layout(tensor.to("mps")))
+
+
+def test_what_runs_on_narrow_kernels(record: type[Recording]) -> None:
+    """A forward pass of another stride or padding does not, nor a bias gradient of outputs that no tap reaches."""
+    for name, narrow, fused in (
+        ("narrow_depth_4", {"forward", "input_grad", "weight_grad"}, True),
+        ("narrow_even_padding", {"input_grad", "weight_grad"}, True),
+        ("narrow_stride_four", {"input_grad", "weight_grad"}, False),
+    ):
+        case = next(case for case in NARROW_EDGES if case.name == name)
+        with record() as recording:
+            forward_and_backward(case, map_tensors(to_mps, make_tensors(case, torch.float32)))
+        for pass_ in ("forward", "input_grad", "weight_grad"):
+            assert (f"conv_transpose3d_{pass_}_narrow_float" in recording.kernels) == (pass_ in narrow), name
+        assert ("conv_transpose3d_bias_grad_float" in recording.kernels) != fused, name
 
 
 @pytest.mark.parametrize("method", METHODS, indirect=True)
@@ -93,10 +141,6 @@ def test_channels_last_is_read_in_place_by_matrix_kernels(method: str) -> None:
     case = next(case for case in TILE_EDGES if case.name == "tiles_overlapping_64")
     tensors = make_tensors(case, torch.float32)
     check_case(case, tensors, lambda tensor: to_channels_last(tensor.to("mps")))
-
-
-def to_channels_last(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last_3d) if tensor.dim() == 5 else tensor
 
 
 def test_the_weight_gradient_sums_the_bias_gradient_too(record: type[Recording]) -> None:

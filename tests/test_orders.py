@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from test_methods import METHODS
+from test_methods import METHODS, SCALAR_METHODS
 
 # Prints a digest of every result of every method, pass and dtype. `sys.path` comes from the test.
 PROGRAM = """
@@ -14,12 +14,19 @@ import hashlib
 import torch
 from cases import BY_NAME
 from reference import DTYPES, forward_and_backward, make_tensors
-from test_methods import METHODS
+from test_methods import METHODS, SCALAR_METHODS
 
-for name in ("tiles_33x33x33", "tiles_overlapping_groups", "tiles_1x512x640"):
+RUNS = {
+    "tiles_33x33x33": METHODS,
+    "tiles_overlapping_groups": METHODS,
+    "tiles_1x512x640": METHODS,
+    "narrow_depth_4": SCALAR_METHODS,
+    "narrow_parts": SCALAR_METHODS,
+}
+for name, methods in RUNS.items():
     for dtype in DTYPES.values():
         tensors = {name: tensor.to("mps") for name, tensor in make_tensors(BY_NAME[name], dtype).items()}
-        for method in METHODS:
+        for method in methods:
             torch.ops.mps_conv_transpose3d.force_method(method)
             for what, tensor in forward_and_backward(BY_NAME[name], tensors).items():
                 digest = hashlib.sha256(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
@@ -36,6 +43,6 @@ def test_bits_do_not_depend_on_the_order(
         return done.stdout.splitlines()
 
     forward = results(MPS_SIMULATOR_ORDER="forward")
-    assert len(forward) == 3 * 3 * len(METHODS) * 4
+    assert len(forward) == (3 * len(METHODS) + 2 * len(SCALAR_METHODS)) * 3 * 4
     for order in ("reverse", "random:1", "random:2"):
         assert results(MPS_SIMULATOR_ORDER=order, MPS_SIMULATOR_DISPATCHES="concurrent") == forward, order

@@ -7,6 +7,7 @@ import pytest
 _plan = pytest.importorskip("mps_conv_transpose3d._plan", reason="the package was built without pybind11")
 
 PASSES = list(_plan.Pass.__members__.values())
+SUMS = (_plan.Pass.weight_grad, _plan.Pass.bias_grad)
 METHODS = [method for name, method in _plan.Method.__members__.items() if "gemm_" in name]
 ONE_TAP_METHODS = [method for method in METHODS if method.name.startswith("one_tap_")]
 FORWARD_METHODS = [method for method in METHODS if method.name.endswith("x128") or method in ONE_TAP_METHODS]
@@ -28,6 +29,9 @@ GEOMETRIES = {
         in_channels=16, out_channels=32, input=[32] * 3, kernel=[3] * 3, stride=[2] * 3, padding=[1] * 3
     ),
     "depthwise": geometry(in_channels=8, out_channels=8, groups=8, input=[5, 6, 7], kernel=[3] * 3, stride=[2] * 3),
+    "depthwise_same": geometry(
+        in_channels=8, out_channels=8, groups=8, input=[5, 6, 7], kernel=[3] * 3, stride=[2] * 3, padding=[1] * 3
+    ),
     "dilated": geometry(
         in_channels=3, out_channels=2, input=[4, 5, 1], kernel=[3, 1, 2], stride=[2, 3, 1], dilation=[3, 2, 4]
     ),
@@ -72,13 +76,49 @@ def steps(pass_: "_plan.Pass", g: "_plan.Geometry", method: "_plan.Method | None
     return _plan.make_plan(pass_, _plan.DataType.float16, g, method).steps
 
 
+def tiles(channels: int) -> int:
+    return math.ceil(channels / 8)
+
+
 @geometries
 @passes
-def test_direct_grid_has_a_thread_for_each_element(pass_: "_plan.Pass", g: "_plan.Geometry") -> None:
-    (step,) = steps(pass_, g, _plan.Method.direct)
-    sums = pass_ in (_plan.Pass.weight_grad, _plan.Pass.bias_grad)
-    per_element = math.prod(step.threads_per_threadgroup) if sums else 1
-    assert math.prod(step.threads) == elements(pass_, g) * per_element
+def test_direct_grid_covers_the_elements(pass_: "_plan.Pass", g: "_plan.Geometry") -> None:
+    """A thread for 8 channels at each position; a threadgroup for each part of each sum."""
+    planned = steps(pass_, g, _plan.Method.direct)
+    threads, per_threadgroup = math.prod(planned[0].threads), math.prod(planned[0].threads_per_threadgroup)
+    if pass_ == _plan.Pass.forward:
+        assert threads == g.batch * math.prod(g.output) * g.groups * tiles(g.out_channels // g.groups)
+    elif pass_ == _plan.Pass.input_grad:
+        assert threads == g.batch * math.prod(g.input) * g.groups * tiles(g.in_channels // g.groups)
+    else:
+        plan = _plan.make_plan(pass_, _plan.DataType.float16, g, _plan.Method.direct)
+        assert threads == plan.partial_sums * per_threadgroup
+    assert len(planned) == (2 if pass_ in SUMS else 1)
+
+
+def test_narrow_grid_covers_the_elements() -> None:
+    g = GEOMETRIES["depthwise_same"]
+    for pass_, sizes in (("forward", [(s + 1) // 2 for s in g.output]), ("input_grad", g.input)):
+        (step,) = steps(_plan.Pass.__members__[pass_], g)
+        assert step.method == _plan.Method.narrow
+        assert step.threads == [sizes[2], sizes[1], g.in_channels * math.ceil(sizes[0] / 4)]
+    plan = _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, g, None, True)
+    assert [step.method for step in plan.steps] == [_plan.Method.narrow, _plan.Method.sum_parts]
+    assert plan.has_bias_grad and plan.steps[1].threads == [8 * 27 + 8, 1, 1]
+
+
+def test_large_sums_are_cut_into_parts() -> None:
+    """Enough threadgroups for any GPU, each with enough to do, and never many parts."""
+    g = geometry(in_channels=16, out_channels=16, groups=16, input=[64] * 3, kernel=[3] * 3, stride=[2] * 3)
+    g.padding = [1] * 3
+    for pass_ in SUMS:
+        first = steps(pass_, g)[0]
+        threadgroups = math.prod(first.threads) // math.prod(first.threads_per_threadgroup)
+        assert 16 * 32 <= threadgroups <= 16 * 64
+    g.batch = 1000
+    for pass_ in SUMS:
+        one = steps(pass_, g)[1].threads[0]
+        assert _plan.make_plan(pass_, _plan.DataType.float32, g).partial_sums <= 64 * one
 
 
 @geometries
@@ -91,7 +131,7 @@ def test_threadgroups_suit_the_kernels(pass_: "_plan.Pass", g: "_plan.Geometry",
         assert 1 <= step.slice <= step.threads[2]
         if "gemm" in step.kernel:
             assert threads == 128
-        if "gemm" in step.kernel or pass_ in (_plan.Pass.weight_grad, _plan.Pass.bias_grad):
+        if "gemm" in step.kernel or pass_ in SUMS:
             assert threads % 32 == 0
 
 
@@ -123,10 +163,11 @@ def test_partial_sums_are_bounded(g: "_plan.Geometry") -> None:
 
 
 @geometries
-def test_bias_gradient_costs_no_pass_of_its_own_where_the_kernel_tiles_the_output(g: "_plan.Geometry") -> None:
+def test_bias_gradient_costs_no_pass_of_its_own_where_each_output_is_read_once(g: "_plan.Geometry") -> None:
     plan = _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, g, None, True)
-    assert plan.has_bias_grad == (tiles_the_output(g) and plan.partial_sums > 0)
-    assert len(plan.steps) == (3 if plan.has_bias_grad else 2 if plan.partial_sums else 1)
+    method = plan.steps[0].method
+    assert plan.has_bias_grad == (method == _plan.Method.narrow or (tiles_the_output(g) and method in METHODS))
+    assert len(plan.steps) == (3 if plan.has_bias_grad and method in METHODS else 2)
     assert plan.partial_sums * 4 <= max(8 << 20, 2 * 4 * elements(_plan.Pass.weight_grad, g))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KERNELS = "metal/conv_transpose3d_direct.metal"
+NARROW = "metal/conv_transpose3d_narrow.metal"
+PARTS = "metal/parts.h"
 SUMS = "metal/sums.h"
 FORWARD_GEMM = "metal/conv_transpose3d_forward_gemm.metal"
 ONE_TAP_GEMM = "metal/conv_transpose3d_forward_one_tap_gemm.metal"
@@ -43,30 +45,36 @@ FAULTS = [
     Fault(
         "off-by-one tap",
         KERNELS,
-        "const int last = min(axis.taps - 1, floor_div(",
-        "const int last = min(axis.taps - 2, floor_div(",
+        "for (int kw = 0; kw < p.width.taps; ++kw) {",
+        "for (int kw = 0; kw < p.width.taps - 1; ++kw) {",
         "the input gradient leaves the last tap of each axis out",
     ),
     Fault(
         "off-by-one input",
         KERNELS,
-        "ceil_div(max(input - (axis.input - 1), 0), axis.input_step)",
-        "ceil_div(max(input - axis.input, 0), axis.input_step)",
+        "if (k < p.width.input) {",
+        "if (k <= p.width.input) {",
         "the last output reads one voxel past the end of a row",
     ),
-    Fault("dropped bias", KERNELS, "sum += float(bias[o]);", "sum += 0;", "outputs lack the bias"),
+    Fault(
+        "dropped bias",
+        KERNELS,
+        "has_bias ? float(bias[channel + e]) : 0.0f",
+        "0.0f",
+        "outputs lack the bias",
+    ),
     Fault(
         "bias of the group",
         KERNELS,
-        "sum += float(bias[o]);",
-        "sum += float(bias[o % p.out_channels]);",
+        "float(bias[channel + e])",
+        "float(bias[o + e])",
         "every group gets the first group's bias",
     ),
     Fault(
         "wrong group",
         KERNELS,
-        "const int group = o / p.out_channels;",
-        "const int group = o % p.groups;",
+        "const int group = tile / tiles, o = tile",
+        "const int group = tile % p.groups, o = tile",
         "an output channel reads the inputs of another group",
     ),
     Fault(
@@ -79,15 +87,15 @@ FAULTS = [
     Fault(
         "dilation forgotten",
         KERNELS,
-        "const int first = max(0, ceil_div(-start, axis.dilation));",
-        "const int first = max(0, -start);",
-        "the input gradient of a dilated kernel begins at the wrong tap",
+        "return i * axis.stride + k * axis.dilation - axis.padding;",
+        "return i * axis.stride + k - axis.padding;",
+        "the gradients of a dilated kernel read other outputs",
     ),
     Fault(
         "sum in half precision",
         KERNELS,
-        "float tap_sum = 0;  // summed apart",
-        "T tap_sum = 0;  // summed apart",
+        "sums[e] += value * float(filter[e * filter_step]);",
+        "sums[e] = float(T(sums[e] + value * float(filter[e * filter_step])));",
         "many channels lose digits in float16 and bfloat16",
     ),
     Fault(
@@ -100,20 +108,51 @@ FAULTS = [
     Fault(
         "slices all begin at zero",
         KERNELS,
-        "device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],\n"
-        "                                         uint3 position [[thread_position_in_grid]]) {\n"
-        "  const int z = int(position.z + first);",
-        "device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],\n"
-        "                                         uint3 position [[thread_position_in_grid]]) {\n"
-        "  const int z = int(position.z);",
+        "const int z = int(position.z + first), tiles = channel_tiles(p.out_channels);",
+        "const int z = int(position.z), tiles = channel_tiles(p.out_channels);",
         "a large output keeps garbage where the second dispatch should have written",
     ),
     Fault(
         "last row of the bias gradient",
         KERNELS,
-        "const int rows = p.depth.output * p.height.output;",
-        "const int rows = p.depth.output * p.height.output - 1;",
+        "if (m < part.end) {",
+        "if (m < part.end - row) {",
         "the bias learns from all rows but one",
+    ),
+    Fault(
+        "parts that overlap",
+        PARTS,
+        "min(length, begin + split.length)",
+        "min(length, begin + split.length + 1)",
+        "a weight or bias learns from some positions twice",
+    ),
+    Fault(
+        "half a cell off",
+        NARROW,
+        "const int i = q + p.depth.padding / 2;",
+        "const int i = q + (p.depth.padding + 1) / 2;",
+        "the output of a depthwise layer is shifted",
+    ),
+    Fault(
+        "run past the last plane",
+        NARROW,
+        "if (d + r < p.depth.input) {",
+        "if (d + r <= p.depth.input) {",
+        "the input gradient of a depthwise layer is written over the next channel",
+    ),
+    Fault(
+        "output of two inputs",
+        NARROW,
+        "k % 3 < p.width.stride ||",
+        "k % 3 <= p.width.stride ||",
+        "the bias of a depthwise layer learns twice from every second output",
+    ),
+    Fault(
+        "last terms of a part",
+        NARROW,
+        "terms >= kPlainTerms || rows + int(threads.y) >= part.end",
+        "terms >= kPlainTerms",
+        "the weight of a depthwise layer learns from the first positions alone",
     ),
     Fault(
         "tile unmasked in depth",

@@ -1,0 +1,279 @@
+// ConvTranspose3d with a kernel of 3x3x3 where a group has too few channels for a matrix product: depthwise, or one or
+// two outputs. Memory is the limit, so a thread computes several elements from what it loads and from the indices that
+// it computes. The 27 products of a filter are unrolled; all strides in memory are arguments.
+
+#include <metal_stdlib>
+
+#include "conv_transpose3d_params.h"
+#include "parts.h"
+#include "places.h"
+#include "sums.h"
+
+using namespace metal;
+
+// The filter of a pair of channels: tap (d, h, w) is filter[d * 9 + h * 3 + w].
+enum { kFilter = 27 };
+
+template <typename T>
+inline void load_filter(thread float* filter, device const T* weight) {
+#pragma unroll
+  for (int k = 0; k < kFilter; ++k) {
+    filter[k] = float(weight[k]);
+  }
+}
+
+template <typename T>
+inline float value_or_zero(device const T* x, int offset, bool inside) {
+  return inside ? float(x[offset]) : 0.0f;
+}
+
+// Stride 2, odd padding, no dilation. With q = o / 2 and i = q + padding / 2, along each axis, output 2q is
+// x[i] w[1] and output 2q + 1 is x[i + 1] w[0] + x[i] w[2]: 2x2x2 inputs make a cell of 2x2x2 outputs.
+// grid: x = q along W, y = q along H, z = (n, group, run of q along D, o): outputs that read the same are neighbours
+template <typename T>
+[[kernel]] void conv_transpose3d_forward_narrow(device const T* input [[buffer(kInputBuffer)]],
+                                                device const T* weight [[buffer(kWeightBuffer)]],
+                                                device T* output [[buffer(kOutputBuffer)]],
+                                                constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+                                                constant uint& first [[buffer(kFirstBuffer)]],
+                                                device const T* bias
+                                                [[buffer(kBiasBuffer), function_constant(has_bias)]],
+                                                uint3 position [[thread_position_in_grid]]) {
+  const int runs = (p.depth.quotients + kNarrowRun - 1) / kNarrowRun;
+  const int z = int(position.z + first), run = z / p.out_channels, n = run / runs / p.groups;
+  const int group = run / runs % p.groups, o = group * p.out_channels + z % p.out_channels;
+  const int q = run % runs * kNarrowRun;
+  const int i = q + p.depth.padding / 2;
+  const int i_h = int(position.y) + p.height.padding / 2, i_w = int(position.x) + p.width.padding / 2;
+
+  // The corners (h, w) of the cell's inputs.
+  int corner[4];
+  bool inside[4];
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    const int h = i_h + e / 2, w = i_w + e % 2;
+    corner[e] = h * p.input.height + w * p.input.width;
+    inside[e] = lies_in(h, p.height.input) && lies_in(w, p.width.input);
+  }
+
+  device const T* x = input + offset(p.input, n, group * p.in_channels);
+  device const T* w = weight + (group * p.in_channels * p.out_channels + z % p.out_channels) * kFilter;
+  float y[kNarrowRun][8] = {};
+  for (int c = 0; c < p.in_channels; ++c) {
+    float filter[kFilter], lower[4], upper[4];
+    load_filter(filter, w);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      lower[e] = value_or_zero(x, corner[e] + i * p.input.depth, inside[e] && lies_in(i, p.depth.input));
+    }
+#pragma unroll
+    for (int r = 0; r < kNarrowRun; ++r) {
+      const int above = i + r + 1;
+      const bool within = lies_in(above, p.depth.input);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        upper[e] = value_or_zero(x, corner[e] + above * p.input.depth, inside[e] && within);
+      }
+      float cell[8] = {};  // summed apart: the rounding error grows with the channels or the taps, not their product
+#pragma unroll
+      for (int kd = 0; kd < 3; ++kd) {
+#pragma unroll
+        for (int kh = 0; kh < 3; ++kh) {
+#pragma unroll
+          for (int kw = 0; kw < 3; ++kw) {
+            const int from = (kh == 0) * 2 + (kw == 0), to = (kd != 1) * 4 + (kh != 1) * 2 + (kw != 1);
+            cell[to] += (kd == 0 ? upper : lower)[from] * filter[kd * 9 + kh * 3 + kw];
+          }
+        }
+      }
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+        y[r][e] += cell[e];
+      }
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        lower[e] = upper[e];
+      }
+    }
+    x += p.input.channel;
+    w += p.out_channels * kFilter;
+  }
+
+  const float added = has_bias ? float(bias[o]) : 0.0f;
+  const int o_h = 2 * int(position.y), o_w = 2 * int(position.x);
+  device T* cell = output + offset(p.output, n, o) + offset(p.output, 0, o_h, o_w);
+#pragma unroll
+  for (int r = 0; r < kNarrowRun; ++r) {
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      const int o_d = 2 * (q + r) + e / 4;
+      if (o_d < p.depth.output && o_h + e / 2 % 2 < p.height.output && o_w + e % 2 < p.width.output) {
+        cell[offset(p.output, o_d, e / 2 % 2, e % 2)] = T(y[r][e] + added);
+      }
+    }
+  }
+}
+
+// Where the taps of one axis carry an input, in elements of the output, and whether that is inside.
+struct Targets {
+  int at[3];
+  bool inside[3];
+};
+
+inline Targets targets_of(constant Axis& axis, int stride, int i) {
+  Targets targets;
+#pragma unroll
+  for (int k = 0; k < 3; ++k) {
+    const int o = target(axis, i, k);
+    targets.at[k] = o * stride;
+    targets.inside[k] = lies_in(o, axis.output);
+  }
+  return targets;
+}
+
+// The same of two axes, and the flattened tap (h, w).
+struct PlaneTargets {
+  int at[9];
+  bool inside[9];
+};
+
+inline PlaneTargets targets_of(Targets h, Targets w) {
+  PlaneTargets plane;
+#pragma unroll
+  for (int k = 0; k < 9; ++k) {
+    plane.at[k] = h.at[k / 3] + w.at[k % 3];
+    plane.inside[k] = h.inside[k / 3] && w.inside[k % 3];
+  }
+  return plane;
+}
+
+// grid: x = W, y = H, z = (n, c, run of D) of the input
+template <typename T>
+[[kernel]] void conv_transpose3d_input_grad_narrow(device T* grad_input [[buffer(kInputBuffer)]],
+                                                   device const T* weight [[buffer(kWeightBuffer)]],
+                                                   device const T* grad_output [[buffer(kOutputBuffer)]],
+                                                   constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+                                                   constant uint& first [[buffer(kFirstBuffer)]],
+                                                   uint3 position [[thread_position_in_grid]]) {
+  const int runs = (p.depth.input + kNarrowRun - 1) / kNarrowRun, channels = p.groups * p.in_channels;
+  const int z = int(position.z + first);
+  const int channel = z / runs, n = channel / channels, c = channel % channels, group = c / p.in_channels;
+  const int d = z % runs * kNarrowRun, h = int(position.y), w = int(position.x);
+  const PlaneTargets plane =
+      targets_of(targets_of(p.height, p.output.height, h), targets_of(p.width, p.output.width, w));
+
+  device const T* gy = grad_output + offset(p.output, n, group * p.out_channels);
+  device const T* w_pair = weight + c * p.out_channels * kFilter;
+  float sums[kNarrowRun] = {};
+  for (int o = 0; o < p.out_channels; ++o) {
+    float filter[kFilter];
+    load_filter(filter, w_pair);
+#pragma unroll
+    for (int r = 0; r < kNarrowRun; ++r) {
+      const Targets planes = targets_of(p.depth, p.output.depth, d + r);
+      float sum = 0;  // summed apart: the rounding error grows with the channels or the taps, not their product
+#pragma unroll
+      for (int k = 0; k < kFilter; ++k) {
+        const bool inside = planes.inside[k / 9] && plane.inside[k % 9];
+        sum += value_or_zero(gy, planes.at[k / 9] + plane.at[k % 9], inside) * filter[k];
+      }
+      sums[r] += sum;
+    }
+    gy += p.output.channel;
+    w_pair += kFilter;
+  }
+
+  device T* gx = grad_input + offset(p.input, n, c) + offset(p.input, 0, h, w);
+#pragma unroll
+  for (int r = 0; r < kNarrowRun; ++r) {
+    if (d + r < p.depth.input) {
+      gx[(d + r) * p.input.depth] = T(sums[r]);
+    }
+  }
+}
+
+// Terms of a thread that are summed without heed of rounding.
+enum { kPlainTerms = 64 };
+
+// Each threadgroup sums all taps of one pair of channels over a part of the input's rows (d, h), and with has_bias the
+// bias gradient: an output belongs to the input that reaches it through a tap below the stride, or past the last input.
+// Lane t of a simdgroup keeps the sum of tap t, lane 27 that of the bias.
+// threadgroups: x = (c, o of the group), z = part. Threads: x along W, y over the rows.
+template <typename T>
+[[kernel]] void conv_transpose3d_weight_grad_narrow(
+    device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
+    uint3 element [[threadgroup_position_in_grid]], uint3 thread_position [[thread_position_in_threadgroup]],
+    uint3 threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]], uint simdgroups [[simdgroups_per_threadgroup]]) {
+  threadgroup float2 simdgroup_sums[kMaxSimdgroups][32];
+  const int c = int(element.x) / p.out_channels, o = int(element.x) % p.out_channels, group = c / p.in_channels;
+  const bool sums_bias = has_bias && c == group * p.in_channels;
+  const Part part = part_of(parts, int(element.z + first), p.batch, p.depth.input * p.height.input);
+  const int across = int(threads.x), steps = (p.width.input + across - 1) / across;
+
+  Sum own;
+  float sums[kFilter + 1] = {};
+  int terms = 0;
+  for (int n = part.first_sample; n < part.last_sample; ++n) {
+    device const T* x = input + offset(p.input, n, c);
+    device const T* gy = grad_output + offset(p.output, n, group * p.out_channels + o);
+    for (int rows = part.begin; rows < part.end; rows += int(threads.y)) {
+      const int row = rows + int(thread_position.y);
+      if (row < part.end) {
+        const int d = quotient(row, p.inputs.h), h = row - d * p.height.input;
+        const Targets planes = targets_of(p.depth, p.output.depth, d),
+                      along_h = targets_of(p.height, p.output.height, h);
+        for (int w = int(thread_position.x); w < p.width.input; w += across) {
+          const PlaneTargets plane = targets_of(along_h, targets_of(p.width, p.output.width, w));
+          const float x_value = float(x[offset(p.input, d, h, w)]);
+#pragma unroll
+          for (int k = 0; k < kFilter; ++k) {
+            const bool inside = planes.inside[k / 9] && plane.inside[k % 9];
+            const float value = value_or_zero(gy, planes.at[k / 9] + plane.at[k % 9], inside);
+            sums[k] += x_value * value;
+            if (sums_bias && (k / 9 < p.depth.stride || d == p.depth.input - 1) &&
+                (k / 3 % 3 < p.height.stride || h == p.height.input - 1) &&
+                (k % 3 < p.width.stride || w == p.width.input - 1)) {
+              sums[kFilter] += value;
+            }
+          }
+        }
+      }
+      terms += steps;
+      if (terms >= kPlainTerms || rows + int(threads.y) >= part.end) {
+        float mine = 0;
+#pragma unroll
+        for (int k = 0; k <= kFilter; ++k) {
+          const float sum = simd_sum(sums[k]);
+          mine = lane == uint(k) ? sum : mine;
+          sums[k] = 0;
+        }
+        own.add(mine);
+        terms = 0;
+      }
+    }
+  }
+
+  simdgroup_sums[simdgroup][lane] = float2(own.value, own.lost);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (simdgroup == 0 && lane < kFilter + uint(sums_bias)) {
+    Sum total;
+    for (uint s = 0; s < simdgroups; ++s) {
+      total.add(simdgroup_sums[s][lane].x, simdgroup_sums[s][lane].y);
+    }
+    const int filters = p.groups * p.in_channels * p.out_channels, outputs = p.groups * p.out_channels;
+    device float* sums_of_part = partial_sums + int(element.z + first) * (filters * kFilter + (has_bias ? outputs : 0));
+    const int at =
+        lane < kFilter ? int(element.x) * kFilter + int(lane) : filters * kFilter + group * p.out_channels + o;
+    sums_of_part[at] = total.value + total.lost;
+  }
+}
+
+#define INSTANTIATE_NARROW(type)                        \
+  INSTANTIATE(conv_transpose3d_forward_narrow, type)    \
+  INSTANTIATE(conv_transpose3d_input_grad_narrow, type) \
+  INSTANTIATE(conv_transpose3d_weight_grad_narrow, type)
+
+INSTANTIATE_NARROW(ELEMENT)
