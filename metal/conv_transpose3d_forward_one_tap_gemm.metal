@@ -53,8 +53,8 @@ template <typename T, int kM, int kN, int kSumDepth>
   device const T* w = weight + z.group * p.in_channels * p.columns;
   LineStager<TileA, T> x_lines(a, x + m0, x_channel, thread_index);
   LineStager<TileB, T> w_lines(b, w + j0, p.columns, thread_index);
-  Gemm gemm(simdgroup, lane);
   const int depth = p.in_channels, rows = p.positions - m0, columns = p.columns - j0;
+  Gemm gemm(simdgroup, lane, rows);
   const uint fragments = fragments_below(columns);
   const bool flat = p.flat_input;
   const int w_step = kK * p.columns;

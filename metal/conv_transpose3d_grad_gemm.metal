@@ -25,7 +25,7 @@ struct Position {
   uint reaching;
 };
 
-inline Position position_at(constant ConvTranspose3dParams& p, Place at) {
+METAL_FUNC Position position_at(constant ConvTranspose3dParams& p, Place at) {
   const Place start = {0, at.d * p.depth.stride - p.depth.padding, at.h * p.height.stride - p.height.padding,
                        at.w * p.width.stride - p.width.padding};
   return {offset_of(p.input, at), offset_of(p.output, start),
@@ -40,7 +40,7 @@ struct Column {
   uint tap;
 };
 
-inline Column column_at(constant ConvTranspose3dParams& p, Place at) {
+METAL_FUNC Column column_at(constant ConvTranspose3dParams& p, Place at) {
   return {at.outer * int(p.output.channel) + offset_of_tap(p, at),
           at.outer < p.out_channels ? bits_of(at.d, at.h, at.w, p.depth.taps, p.height.taps) : kNoBits};
 }
@@ -88,7 +88,7 @@ template <typename T, int kM, int kN>
   LineStager<TileA, T> w_lines(a, w, j_end, thread_index);
   threadgroup typename TileB::Element* own_b = TileB::at(b, 0, int(lane));
 
-  Gemm gemm(simdgroup, lane);
+  Gemm gemm(simdgroup, lane, rows);
   for (int j0 = 0; j0 < j_end; j0 += kK) {
     if ((j0 & (kAhead - 1)) == 0) {
       column[thread_index] = column_at(p, place_of(j0 + int(thread_index), p.taps));
@@ -148,8 +148,8 @@ template <typename T, int kM, int kN>
 
 // The partial sums of the bias gradient, [split][group][j] pairs of a sum and what rounding took from it, lie behind
 // those of the weight gradient.
-inline device float* column_sums(device float* partial_sums, constant ConvTranspose3dParams& p,
-                                 constant SplitK& split_k) {
+METAL_FUNC device float* column_sums(device float* partial_sums, constant ConvTranspose3dParams& p,
+                                     constant SplitK& split_k) {
   return partial_sums + long(split_k.splits) * p.groups * p.in_channels * p.columns;
 }
 
@@ -157,11 +157,11 @@ inline device float* column_sums(device float* partial_sums, constant ConvTransp
 enum { kShortSum = 16 };
 
 // Which column of a tile a thread stages: two neighbours, and those that are `2 * threads of a row` on.
-inline int own_column(int e, int row) { return (e & ~1) * (kGemmThreads / kGemmDepth) + row * 2 + (e & 1); }
+METAL_FUNC int own_column(int e, int row) { return (e & ~1) * (kGemmThreads / kGemmDepth) + row * 2 + (e & 1); }
 
 // Adds up what the kLanes neighbours of a column have staged of it. Its first lane alone touches its sum.
 template <int kLanes, int kCount>
-inline void add_staged(thread float* staged, threadgroup float2* sums, int k, int row) {
+METAL_FUNC void add_staged(thread float* staged, threadgroup float2* sums, int k, int row) {
 #pragma unroll
   for (int e = 0; e < kCount; ++e) {
     float term = staged[e];
@@ -225,7 +225,7 @@ template <typename T, int kM, int kN>
   float staged_sum[kN / kRowStep] = {};
   int staged = 0;
 
-  Gemm gemm(simdgroup, lane);
+  Gemm gemm(simdgroup, lane, rows);
   for (int n = first_sample; n < last_sample; ++n) {
     device const T* x = input + offset(p.input, n, group * p.in_channels + c0);
     device const T* y = grad_output + offset(p.output, n, group * p.out_channels);

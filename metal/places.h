@@ -16,48 +16,50 @@ struct Extent {
   int d, h, w;
 };
 
-inline Place place_of(int index, Extent size) {
+METAL_FUNC Place place_of(int index, Extent size) {
   const int row = index / size.w, plane = row / size.h;
   return {plane / size.d, plane % size.d, row % size.h, index % size.w};
 }
 
-inline int quotient(int n, constant Divisor& by) { return int(mulhi(uint(n) * 2, by.multiplier) >> uint(by.shift)); }
+METAL_FUNC int quotient(int n, constant Divisor& by) {
+  return int(mulhi(uint(n) * 2, by.multiplier) >> uint(by.shift));
+}
 
 // Of 0 <= index < 2^31.
-inline Place place_of(int index, constant Divisors& size) {
+METAL_FUNC Place place_of(int index, constant Divisors& size) {
   const int row = quotient(index, size.w), plane = quotient(row, size.h), outer = quotient(plane, size.d);
   return {outer, plane - outer * size.d.value, row - plane * size.h.value, index - row * size.w.value};
 }
 
-inline int product(Extent size) { return size.d * size.h * size.w; }
+METAL_FUNC int product(Extent size) { return size.d * size.h * size.w; }
 
 // What lies at z of a grid.
 struct SampleGroup {
   int n, group;
 };
 
-inline SampleGroup sample_group(constant ConvTranspose3dParams& p, int z) {
+METAL_FUNC SampleGroup sample_group(constant ConvTranspose3dParams& p, int z) {
   const int n = quotient(z, p.group);
   return {n, z - n * p.groups};
 }
 
 // Where a position lies within a channel.
-inline int offset_of(constant Strides& strides, Place at) {
+METAL_FUNC int offset_of(constant Strides& strides, Place at) {
   return at.d * strides.depth + at.h * strides.height + at.w * strides.width;
 }
 
 // Where the output of an input position lies within a channel, less its tap, and what the tap adds.
-inline int start_in_output(constant ConvTranspose3dParams& p, Place input) {
+METAL_FUNC int start_in_output(constant ConvTranspose3dParams& p, Place input) {
   return offset_of(p.output,
                    {0, input.d * p.depth.stride - p.depth.padding, input.h * p.height.stride - p.height.padding,
                     input.w * p.width.stride - p.width.padding});
 }
-inline int offset_of_tap(constant ConvTranspose3dParams& p, Place tap) {
+METAL_FUNC int offset_of_tap(constant ConvTranspose3dParams& p, Place tap) {
   return offset_of(p.output, {0, tap.d * p.depth.dilation, tap.h * p.height.dilation, tap.w * p.width.dilation});
 }
 
 // Bit i: first + i * step lies in [0, end).
-inline uint bits_within(int first, int step, int count, int end) {
+METAL_FUNC uint bits_within(int first, int step, int count, int end) {
   if (first >= 0 && first + (count - 1) * step < end) {
     return (1u << count) - 1;
   }
@@ -69,11 +71,13 @@ inline uint bits_within(int first, int step, int count, int end) {
 }
 
 // Three sets, of an axis each, in one word: the element (d, h, w) is in all three where all of its bits are.
-inline uint joined(uint d, uint h, uint w, int bits_d, int bits_h) { return d | h << bits_d | w << (bits_d + bits_h); }
-inline uint bits_of(int d, int h, int w, int bits_d, int bits_h) {
+METAL_FUNC uint joined(uint d, uint h, uint w, int bits_d, int bits_h) {
+  return d | h << bits_d | w << (bits_d + bits_h);
+}
+METAL_FUNC uint bits_of(int d, int h, int w, int bits_d, int bits_h) {
   return joined(1u << d, 1u << h, 1u << w, bits_d, bits_h);
 }
-inline bool contains(uint set, uint bits) { return (set & bits) == bits; }
+METAL_FUNC bool contains(uint set, uint bits) { return (set & bits) == bits; }
 
 // What no set contains.
 constant uint kNoBits = 1u << kMaxReachBits;

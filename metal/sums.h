@@ -24,7 +24,8 @@ struct Sum {
 };
 
 // The sum over a threadgroup, for its first thread, in an order that depends on nothing but its size.
-inline float threadgroup_sum(Sum sum, threadgroup float2* simdgroup_sums, uint simdgroup, uint lane, uint simdgroups) {
+METAL_FUNC float threadgroup_sum(Sum sum, threadgroup float2* simdgroup_sums, uint simdgroup, uint lane,
+                                 uint simdgroups) {
   for (ushort distance = 1; distance < 32; distance *= 2) {
     sum.add(simd_shuffle_xor(sum.value, distance), simd_shuffle_xor(sum.lost, distance));
   }

@@ -84,10 +84,12 @@ struct TileGemm {
   float2 total[kHasTotal ? kFragmentsM : 1][kHasTotal ? kFragmentsN : 1];  // this lane's elements of each fragment
   int first_row, first_column;                                             // of this simdgroup
   int row, column;  // in the tile, of this lane's first element of fragment (0, 0); the second is its right neighbour
+  bool idle;
   int from_a, from_b;  // where this simdgroup's fragments lie in the tiles
   int depth = 0;       // of sum
 
-  METAL_FUNC TileGemm(uint simdgroup, uint lane) {
+  // `rows`: how many of the tile's exist. A simdgroup that has none of them multiplies nothing.
+  METAL_FUNC TileGemm(uint simdgroup, uint lane, int rows = kM) {
 #pragma unroll
     for (int i = 0; i < kFragmentsM; ++i) {
 #pragma unroll
@@ -100,6 +102,7 @@ struct TileGemm {
     }
     first_row = int(simdgroup / kSimdgroupsN) * kFragmentsM * 8;
     first_column = int(simdgroup % kSimdgroupsN) * kFragmentsN * 8;
+    idle = first_row >= rows;
     from_a = TileA::index(0, first_row);
     from_b = TileB::index(0, first_column);
     row = first_row + (int(lane) / 4 & 4) + int(lane) / 2 % 4;
@@ -113,6 +116,9 @@ struct TileGemm {
   }
 
   METAL_FUNC void multiply(threadgroup const Staged* a, threadgroup const Staged* b, uint columns) {
+    if (idle) {
+      return;
+    }
     a += from_a;
     b += from_b;
     columns >>= uint(first_column) / 8;
