@@ -64,6 +64,15 @@ bool tiles_the_output(const ConvTranspose3dParams& p) {
   return tiles(p.depth) && tiles(p.height) && tiles(p.width);
 }
 
+// The `stride` taps from `padding` on, of each axis, carry to each element of the output exactly one input position.
+bool tiles_the_output_by_some_taps(const ConvTranspose3dParams& p) {
+  const auto tiles = [](const Axis& axis) {
+    return axis.taps >= axis.padding + axis.stride && (axis.dilation == 1 || axis.taps == 1) &&
+           axis.output == axis.input * axis.stride;
+  };
+  return tiles(p.depth) && tiles(p.height) && tiles(p.width);
+}
+
 Divisor make_divisor(int64_t n) {
   int shift = 0;
   while (int64_t{1} << shift < n) {
@@ -505,16 +514,17 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::o
     return plan;
   }
   plan.split_k = choose_split(method, p);
-  plan.has_bias_grad = wants_bias_grad && tiles_the_output(p);
+  plan.has_bias_grad = wants_bias_grad && tiles_the_output_by_some_taps(p);
   const int64_t splits = plan.split_k.splits, columns = p.groups * p.out_channels * taps_of(p);
   const int64_t elements = columns * p.in_channels;
   plan.partial_sums = splits * (elements + (plan.has_bias_grad ? 2 * columns : 0));
   add({pass, method, dtype}, gemm_grid(pass, method, p, splits));
   add({pass, Method::sum_splits, dtype}, {{elements, 1, 1}, {256, 1, 1}, elements * splits});
   if (plan.has_bias_grad) {
-    const auto threads = threadgroup_of_a_sum(splits * taps_of(p), 1);
+    const int64_t pairs = splits * p.depth.stride * p.height.stride * p.width.stride;
+    const auto threads = threadgroup_of_a_sum(pairs, 1);
     add({Pass::bias_grad, Method::sum_splits, dtype},
-        {{threads[0], threads[1], int64_t{p.groups} * p.out_channels}, threads, splits * taps_of(p)});
+        {{threads[0], threads[1], int64_t{p.groups} * p.out_channels}, threads, pairs});
   }
   return plan;
 }

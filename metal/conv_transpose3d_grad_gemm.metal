@@ -5,8 +5,8 @@
 // dilation - padding is outside of the output. With X[c][m] the input and W[c][j] the weight, all in place:
 //     input grad     X[c][m] = sum over j of W[c][j] * Y[m][j]
 //     weight grad    W[c][j] = sum over m of X[c][m] * Y[m][j]      (and over n: split-K, then a fixed-order sum)
-// Where the kernel tiles the output, each of its elements is one Y[m][j], and the weight gradient sums them for the
-// bias.
+// Where some taps reach each element of the output once (all do where the kernel tiles it), the weight gradient sums
+// its columns for the bias.
 
 #include <metal_stdlib>
 
@@ -329,7 +329,8 @@ template <typename T>
   grad_weight[element] = T(sum);
 }
 
-// The same for the bias, and over the taps. threadgroups: z = o
+// The same for the bias, and over the taps that together reach each output once: of each axis those from `padding` on,
+// one for each phase. threadgroups: z = o
 template <typename T>
 [[kernel]] void conv_transpose3d_bias_grad_sum_splits(
     device float* partial_sums [[buffer(kPartialSumsBuffer)]], device T* grad_bias [[buffer(kBiasBuffer)]],
@@ -338,12 +339,14 @@ template <typename T>
     uint3 threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]], uint simdgroups [[simdgroups_per_threadgroup]]) {
   threadgroup float2 simdgroup_sums[kMaxSimdgroups];
-  const int taps = taps_per_filter(p), j_end = p.groups * p.columns;
-  device const float* pairs = column_sums(partial_sums, p, split_k) + int(element.z) * taps * 2;
+  const int taps = p.phases.d.value * p.phases.h.value * p.phases.w.value, j_end = p.groups * p.columns;
+  device const float* pairs = column_sums(partial_sums, p, split_k) + int(element.z) * taps_per_filter(p) * 2;
   Sum sum;
   for (int i = int(thread_index); i < split_k.splits * taps; i += int(threads.x)) {
-    device const float* pair = pairs + (i / taps * j_end + i % taps) * 2;
-    sum.add(pair[0], pair[1]);
+    const Place at = place_of(i, p.phases);
+    const int tap = tap_index(p, at.d + p.depth.padding, at.h + p.height.padding, at.w + p.width.padding);
+    const float2 pair = load2(pairs + (at.outer * j_end + tap) * 2);
+    sum.add(pair.x, pair.y);
   }
   const float total = threadgroup_sum(sum, simdgroup_sums, simdgroup, lane, simdgroups);
   if (thread_index == 0) {

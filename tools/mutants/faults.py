@@ -267,6 +267,13 @@ FAULTS = [
         "the bias learns from a part of the volume",
     ),
     Fault(
+        "bias of the first taps",
+        GRAD_GEMM,
+        "tap_index(p, at.d + p.depth.padding, at.h",
+        "tap_index(p, at.d, at.h",
+        "the bias learns nothing from the last plane, and twice from others",
+    ),
+    Fault(
         "split left out",
         GRAD_GEMM,
         "for (int split = 0; split < split_k.splits; ++split) {",
