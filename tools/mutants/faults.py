@@ -220,8 +220,8 @@ FAULTS = [
     Fault(
         "half a pair past the end",
         GRAD_GEMM,
-        "if (p.paired_output && j0 + kK <= p.columns) {",
-        "if (p.paired_output) {",
+        "if (paired && j0 + kK <= j_end) {",
+        "if (paired) {",
         "what lies behind the gradient of the output is multiplied",
     ),
     Fault(
@@ -246,11 +246,11 @@ FAULTS = [
         "the weight learns from the neighbouring rows",
     ),
     Fault(
-        "lost carry",
+        "row taken for a plane",
         PLACES,
-        "    sum.h -= size.h.value;\n    ++sum.d;",
-        "    sum.h -= size.h.value;",
-        "every plane of a volume is taken for the first",
+        "const int row = quotient(index, size.w), plane = quotient(row, size.h), outer",
+        "const int row = quotient(index, size.w), plane = quotient(index, size.h), outer",
+        "voxels are looked for where others are",
     ),
     Fault(
         "columns summed once more",
