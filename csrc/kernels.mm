@@ -205,6 +205,10 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors
     }
     [encoder setBytes:&params length:sizeof(params) atIndex:kParamsBuffer];
     [encoder setBytes:&first length:sizeof(first) atIndex:kFirstBuffer];
+    if (step.threadgroup_memory > 0) {
+      [encoder setThreadgroupMemoryLength:step.threadgroup_memory atIndex:0];
+      [encoder setBytes:&plan.phase_tile length:sizeof(plan.phase_tile) atIndex:kPhaseTileBuffer];
+    }
     if (partial_sums.defined()) {
       [encoder setBytes:&plan.split_k length:sizeof(plan.split_k) atIndex:kSplitBuffer];
     }

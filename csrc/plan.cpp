@@ -5,6 +5,8 @@
 #include <numeric>
 #include <sstream>
 
+#include "phase_tile.h"
+
 namespace mps_conv_transpose3d {
 namespace {
 
@@ -201,11 +203,8 @@ struct Tile {
 
 constexpr Tile tile_of(Method method) {
   switch (method) {
-    case Method::gemm_64x128:
     case Method::one_tap_gemm_64x128:
       return {64, 128, 1};
-    case Method::gemm_32x128:
-      return {32, 128, 0.97};
     case Method::gemm_48x64:
       return {48, 64, 0.99};
     case Method::gemm_32x64:
@@ -217,6 +216,16 @@ constexpr Tile tile_of(Method method) {
       return {64, 64, 1};
   }
 }
+
+// Kernel 3, stride 2, padding 1.
+bool is_k3s2(const ConvTranspose3dParams& p) {
+  const auto is = [](const Axis& axis) {
+    return axis.taps == 3 && axis.stride == 2 && axis.padding == 1 && axis.dilation == 1;
+  };
+  return is(p.depth) && is(p.height) && is(p.width);
+}
+
+bool is_phases(Method method) { return method == Method::phases_gemm || method == Method::k3s2_gemm; }
 
 bool is_one_tap(Method method) {
   return method == Method::one_tap_gemm_64x128 || method == Method::one_tap_gemm_64x64 ||
@@ -264,6 +273,14 @@ Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, int64_t
       return {
           {column_tiles * kGemmThreads, row_tiles, splits * p.groups}, {kGemmThreads, 1, 1}, work * p.batch / splits};
   }
+}
+
+Grid phases_grid(const ConvTranspose3dParams& p, const PhaseTile& t) {
+  const int64_t threads = 32 * phase_simdgroups(t), boxes = int64_t{t.boxes.d} * t.boxes.h * t.boxes.w;
+  const int64_t columns = phase_column_tiles(p), depth = product_of(Pass::forward, Method::phases_gemm, p).depth;
+  return {{(t.boxes_first ? boxes : columns) * threads, t.boxes_first ? columns : boxes, int64_t{p.batch} * p.groups},
+          {static_cast<uint32_t>(threads), 1, 1},
+          boxes * t.rows * columns * 64 * depth};
 }
 
 // As many splits as keep a large GPU busy (an M2 Max has 38 cores, each with room for a few threadgroups), each over no
@@ -336,14 +353,12 @@ bool can(Pass pass, Method method, const ConvTranspose3dParams& p) {
     return pass == Pass::forward && tiles_the_output(p) &&
            (method != Method::one_tap_gemm_64x128 || p.in_channels <= kMaxPlainSum);
   }
-  if (method == Method::gemm_64x128 && (p.in_channels > kMaxPlainSum || product.depth > p.in_channels)) {
-    return false;
-  }
   // The sets of taps (forward: of shifts) of the three axes together fit the bits of one word, as they do for a kernel
   // of 10 x 10 x 10.
   const int64_t bits =
       pass == Pass::forward ? int64_t{d.shifts} + h.shifts + w.shifts : int64_t{d.taps} + h.taps + w.taps;
-  return bits <= kMaxReachBits && (tile_of(method).n == 128) == (pass == Pass::forward);
+  return bits <= kMaxReachBits && is_phases(method) == (pass == Pass::forward) &&
+         (method != Method::k3s2_gemm || is_k3s2(p));
 }
 
 // Whether the product is wide enough for matrices: narrower ones leave most of a tile idle. The columns of the forward
@@ -366,10 +381,12 @@ bool reaches_the_output(const ConvTranspose3dParams& p) {
 
 bool is_scalar(Method method) { return method == Method::direct || method == Method::narrow; }
 
+constexpr int64_t kCores = 16;
+
 Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
+  const auto suits = [&](Method method) { return can(pass, method, p) && is_wide(pass, method, p); };
   const Method scalar = narrow_can(pass, p) ? Method::narrow : Method::direct;
   // The tile of least time, which is the time of the core with most tiles. Splits of a weight gradient fill any GPU.
-  constexpr int64_t kCores = 16;
   const auto time = [&](Method method) {
     const Tile tile = tile_of(method);
     const Product product = product_of(pass, method, p);
@@ -380,9 +397,14 @@ Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
   Method best = scalar;
   for (size_t i = 0; i < kMethods; ++i) {
     const auto method = static_cast<Method>(i);
-    if (!is_scalar(method) && can(pass, method, p) && is_wide(pass, method, p) &&
-        (best == scalar || time(method) < time(best))) {
+    if (!is_scalar(method) && !is_phases(method) && suits(method) && (best == scalar || time(method) < time(best))) {
       best = method;
+    }
+  }
+  // Any forward pass, and so the second choice.
+  if (best == scalar) {
+    for (const Method method : {Method::phases_gemm, Method::k3s2_gemm}) {
+      best = suits(method) ? method : best;
     }
   }
   return best;
@@ -397,7 +419,8 @@ Step make_step(const Kernel& kernel, const Grid& grid) {
   return {kernel,
           {narrow(grid.threads[0]), narrow(grid.threads[1]), narrow(grid.threads[2])},
           grid.threads_per_threadgroup,
-          narrow(slice)};
+          narrow(slice),
+          0};
 }
 
 const char* name_of(Pass pass) {
@@ -407,9 +430,9 @@ const char* name_of(Pass pass) {
 
 const char* name_of(Method method) {
   constexpr const char* names[] = {
-      "direct",      "narrow",      "one_tap_gemm_64x128", "one_tap_gemm_64x64", "one_tap_gemm_32x64",
-      "gemm_64x128", "gemm_32x128", "gemm_64x64",          "gemm_48x64",         "gemm_32x64",
-      "gemm_16x64",  "sum_parts",   "sum_splits"};
+      "direct",      "narrow",    "one_tap_gemm_64x128", "one_tap_gemm_64x64", "one_tap_gemm_32x64",
+      "phases_gemm", "k3s2_gemm", "gemm_64x64",          "gemm_48x64",         "gemm_32x64",
+      "gemm_16x64",  "sum_parts", "sum_splits"};
   return names[static_cast<size_t>(method)];
 }
 
@@ -507,6 +530,13 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::o
       plan.partial_sums = parts * elements;
       add({pass, Method::sum_parts, dtype}, {{elements, 1, 1}, {kThreads, 1, 1}, elements * parts});
     }
+    return plan;
+  }
+  if (is_phases(method)) {
+    plan.phase_tile = choose_phase_tile(p, kCores);
+    add({pass, method, dtype}, phases_grid(p, plan.phase_tile));
+    plan.steps[0].threadgroup_memory =
+        static_cast<uint32_t>(phase_memory(p, plan.phase_tile, dtype == DataType::float16 ? 2 : 4));
     return plan;
   }
   if (pass != Pass::weight_grad) {

@@ -43,8 +43,8 @@ PYBIND11_MODULE(_plan, m) {
       .value("one_tap_gemm_64x128", Method::one_tap_gemm_64x128)
       .value("one_tap_gemm_64x64", Method::one_tap_gemm_64x64)
       .value("one_tap_gemm_32x64", Method::one_tap_gemm_32x64)
-      .value("gemm_64x128", Method::gemm_64x128)
-      .value("gemm_32x128", Method::gemm_32x128)
+      .value("phases_gemm", Method::phases_gemm)
+      .value("k3s2_gemm", Method::k3s2_gemm)
       .value("gemm_64x64", Method::gemm_64x64)
       .value("gemm_48x64", Method::gemm_48x64)
       .value("gemm_32x64", Method::gemm_32x64)
@@ -57,11 +57,32 @@ PYBIND11_MODULE(_plan, m) {
       .def_property_readonly("method", [](const Step& step) { return step.kernel.method; })
       .def_readonly("threads", &Step::threads)
       .def_readonly("threads_per_threadgroup", &Step::threads_per_threadgroup)
-      .def_readonly("slice", &Step::slice);
+      .def_readonly("slice", &Step::slice)
+      .def_readonly("threadgroup_memory", &Step::threadgroup_memory);
+
+  const auto extent = [](Extent PhaseTile::* field) {
+    return [field](const PhaseTile& tile) {
+      const Extent& e = tile.*field;
+      return std::array<int, 3>{e.d, e.h, e.w};
+    };
+  };
+  py::class_<PhaseTile>(m, "PhaseTile")
+      .def_property_readonly("box", extent(&PhaseTile::box))
+      .def_property_readonly("boxes", extent(&PhaseTile::boxes))
+      .def_property_readonly("shifts", extent(&PhaseTile::shifts))
+      .def_property_readonly("staged", extent(&PhaseTile::staged))
+      .def_property_readonly("pitch", extent(&PhaseTile::pitch))
+      .def_property_readonly("box_reciprocal", extent(&PhaseTile::box_reciprocal))
+      .def_property_readonly("staged_reciprocal", extent(&PhaseTile::staged_reciprocal))
+      .def_readonly("copies", &PhaseTile::copies)
+      .def_readonly("copies_h", &PhaseTile::copies_h)
+      .def_readonly("rows", &PhaseTile::rows)
+      .def_readonly("positions", &PhaseTile::positions);
 
   py::class_<Plan>(m, "Plan")
       .def_property_readonly(
           "steps", [](const Plan& plan) { return std::vector<Step>(&plan.steps[0], &plan.steps[0] + plan.step_count); })
+      .def_readonly("phase_tile", &Plan::phase_tile)
       .def_readonly("partial_sums", &Plan::partial_sums)
       .def_readonly("has_bias_grad", &Plan::has_bias_grad);
 

@@ -54,6 +54,7 @@ enum ConvTranspose3dBuffer {
   kBiasBuffer = 5,   // bias or its gradient
   kSplitBuffer = 6,
   kPartialSumsBuffer = 7,
+  kPhaseTileBuffer = 8,
 };
 
 // A sum over the positions (or rows of them) of all samples, cut into `splits`: each takes `samples` whole samples, or
@@ -75,3 +76,23 @@ enum { kMaxSimdgroups = 8 };
 
 // Elements that a thread computes: of a narrow kernel along the depth, of a direct one along the channels.
 enum { kNarrowRun = 4, kDirectChannels = 8 };
+
+struct Extent {
+  int d, h, w;
+};
+
+// A threadgroup's part of the forward pass by phases.
+struct PhaseTile {
+  Extent box;                                // rows: positions q, flattened
+  Extent boxes;                              // in the whole volume
+  Extent shifts;                             // at most so many are staged at a time
+  Extent staged;                             // positions of the input: the box with its halo
+  Extent pitch;                              // from a staged position to that of the next shift
+  Extent box_reciprocal, staged_reciprocal;  // 65536 / n + 1
+  int copies, copies_h;                      // of `staged`, one for each shift along axes without a halo; along height
+  int rows, positions;                       // of the box, and staged
+  int boxes_first;                           // whether neighbouring threadgroups have boxes, or columns, of their own
+};
+
+// Channels that are staged at a time; taps of one stage; and the positions that a thread stages.
+enum { kPhaseDepth = 8, kMaxPhaseTaps = 32, kOwnPhasePositions = 4 };

@@ -12,15 +12,6 @@ struct Place {
   int outer, d, h, w;
 };
 
-struct Extent {
-  int d, h, w;
-};
-
-METAL_FUNC Place place_of(int index, Extent size) {
-  const int row = index / size.w, plane = row / size.h;
-  return {plane / size.d, plane % size.d, row % size.h, index % size.w};
-}
-
 METAL_FUNC int quotient(int n, constant Divisor& by) {
   return int(mulhi(uint(n) * 2, by.multiplier) >> uint(by.shift));
 }
@@ -30,8 +21,6 @@ METAL_FUNC Place place_of(int index, constant Divisors& size) {
   const int row = quotient(index, size.w), plane = quotient(row, size.h), outer = quotient(plane, size.d);
   return {outer, plane - outer * size.d.value, row - plane * size.h.value, index - row * size.w.value};
 }
-
-METAL_FUNC int product(Extent size) { return size.d * size.h * size.w; }
 
 // What lies at z of a grid.
 struct SampleGroup {

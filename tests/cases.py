@@ -101,7 +101,7 @@ SWEEP = [
     Case("unbatched", (3, 2, 3, 4), (3, 5, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1)),
 ]
 
-# The matrix kernels' tiles are 16, 32, 48 or 64 rows and 64 or 128 columns, in fragments of 8, and 16 deep. These are
+# The matrix kernels' tiles are 16 to 128 rows and 64 or 128 columns, in fragments of 8, and 8 or 16 deep. These are
 # the sizes on both sides of every edge, of M positions, N = O * taps columns and C channels; first where the kernel
 # tiles the output, then where it does not.
 TILE_EDGES = [
@@ -153,6 +153,9 @@ TILE_EDGES += [
         output_padding=(1, 0, 1),
     ),
     Case("tiles_stride_one", (1, 16, 5, 5, 5), (16, 65, 3, 3, 3), padding=(1, 1, 1)),
+    # More taps than are staged at a time.
+    Case("tiles_kernel_5", (1, 16, 3, 4, 5), (16, 17, 5, 5, 5), stride=(2, 2, 2), padding=(2, 2, 2)),
+    Case("tiles_kernel_7", (1, 24, 3, 3, 5), (24, 16, 7, 7, 7), padding=(3, 2, 0)),
     Case("tiles_kernel_below_stride", (1, 33, 3, 3, 7), (33, 24, 1, 1, 1), stride=(2, 2, 2)),
     Case("tiles_many_phases", (1, 16, 2, 3, 4), (16, 16, 3, 4, 5), stride=(3, 3, 3), padding=(1, 2, 0)),
     Case(

@@ -12,8 +12,8 @@ from cases import NARROW_EDGES, SWEEP, TILE_EDGES, Case
 from reference import check_case, forward_and_backward, make_tensors, map_tensors
 
 FORWARD_METHODS = [
-    "gemm_64x128",
-    "gemm_32x128",
+    "phases_gemm",
+    "k3s2_gemm",
     "one_tap_gemm_64x128",
     "one_tap_gemm_64x64",
     "one_tap_gemm_32x64",
@@ -96,7 +96,8 @@ def test_what_runs_on_narrow_kernels(record: type[Recording]) -> None:
 
 @pytest.mark.parametrize("method", METHODS, indirect=True)
 def test_forced_method_is_what_runs(method: str, record: type[Recording]) -> None:
-    case = next(case for case in TILE_EDGES if case.name == "tiles_32x32x32")
+    name = "tiles_overlapping_64" if method == "k3s2_gemm" else "tiles_32x32x32"
+    case = next(case for case in TILE_EDGES if case.name == name)
     tensors = map_tensors(to_mps, make_tensors(case, torch.float32))
     with record() as recording:
         forward_and_backward(case, tensors)

@@ -8,7 +8,7 @@ KERNELS = "metal/conv_transpose3d_direct.metal"
 NARROW = "metal/conv_transpose3d_narrow.metal"
 PARTS = "metal/parts.h"
 SUMS = "metal/sums.h"
-FORWARD_GEMM = "metal/conv_transpose3d_forward_gemm.metal"
+PHASES_GEMM = "metal/conv_transpose3d_forward_phases_gemm.metal"
 ONE_TAP_GEMM = "metal/conv_transpose3d_forward_one_tap_gemm.metal"
 GRAD_GEMM = "metal/conv_transpose3d_grad_gemm.metal"
 PLACES = "metal/places.h"
@@ -163,30 +163,30 @@ FAULTS = [
     ),
     Fault(
         "tap of another phase",
-        FORWARD_GEMM,
+        PHASES_GEMM,
         "phase + axis.padding - shift * axis.stride;",
         "phase - axis.padding - shift * axis.stride;",
         "outputs meet the wrong taps where there is padding",
     ),
     Fault(
         "outputs beyond the end",
-        FORWARD_GEMM,
+        PHASES_GEMM,
         "return (axis.quotients - 1) * axis.stride + phase >= axis.output;",
         "return (axis.quotients - 1) * axis.stride + phase > axis.output;",
         "the last row of an odd output is written over the next",
     ),
     Fault(
         "bias of another channel",
-        FORWARD_GEMM,
-        "float(bias[group * p.out_channels + o]);",
-        "float(bias[o]);",
+        PHASES_GEMM,
+        "float(bias[group * p.out_channels + any_o])",
+        "float(bias[any_o])",
         "every group gets the first group's bias",
     ),
     Fault(
         "missing barrier after staging",
-        FORWARD_GEMM,
-        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          gemm.multiply(",
-        "          gemm.multiply(",
+        PHASES_GEMM,
+        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          if (kThreeTaps) {",
+        "          if (kThreeTaps) {",
         "a tile is multiplied before the other threads have brought their part",
     ),
     Fault(

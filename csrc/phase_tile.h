@@ -1,0 +1,21 @@
+// How the forward pass by phases (metal/conv_transpose3d_forward_phases_gemm.metal) is cut into threadgroups.
+#pragma once
+
+#include <cstdint>
+
+#include "conv_transpose3d_params.h"
+
+namespace mps_conv_transpose3d {
+
+// The tile of least time on a GPU of so many cores.
+PhaseTile choose_phase_tile(const ConvTranspose3dParams& p, int64_t cores);
+
+// Tiles along the columns, of 8 fragments of 8 output channels of one phase.
+int64_t phase_column_tiles(const ConvTranspose3dParams& p);
+
+int64_t phase_simdgroups(const PhaseTile& tile);
+
+// Bytes of threadgroup memory for elements of so many bytes.
+int64_t phase_memory(const ConvTranspose3dParams& p, const PhaseTile& tile, int64_t element);
+
+}  // namespace mps_conv_transpose3d
