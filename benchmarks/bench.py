@@ -22,7 +22,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from chips import CHIPS
-from counting import count
+from counting import Counted, count, plan_of
 from model import LEFT_OUT
 from mps_conv_transpose3d._cases import network_cases
 from peers import PEERS
@@ -37,12 +37,15 @@ GOALS = {"forward": 0.85, "input_grad": 0.80, "weight_grad": 0.75}
 
 
 def records_of(problem: Problem, chips: Sequence[str]) -> list[Record]:
-    counted = count(problem)
+    counted: dict[str, Counted] = {}  # by plan, which chips often share
     # In float32 alone: the direct kernels' loops are the same in every dtype.
     direct = count(problem, method="direct") if problem.dtype == "float32" else None
     records = []
     for chip in (CHIPS[name] for name in chips):
-        records.append(record_of(problem, counted, chip))
+        plan = str(plan_of(problem, cores=chip.cores))
+        if plan not in counted:
+            counted[plan] = count(problem, cores=chip.cores)
+        records.append(record_of(problem, counted[plan], chip))
         records += [record_of(problem, direct, chip, peer=DIRECT)] if direct else []
         records += [record_of_peer(problem, peer, chip) for peer in PEERS]
     return [record for record in records if record]

@@ -56,20 +56,22 @@ def run(problem: Problem, tensors: dict[str, torch.Tensor]) -> object:
     )
 
 
-def extra_bytes(problem: Problem, method: str | None) -> int:
-    forced = method and _plan.Method.__members__[method]
-    plan = _plan.make_plan(
+def plan_of(problem: Problem, method: str | None = None, cores: int = 10) -> _plan.Plan:
+    return _plan.make_plan(
         _plan.Pass.__members__[problem.op],
         _plan.DataType.__members__[problem.dtype],
         for_planner(problem.case),
-        forced,
+        method and _plan.Method.__members__[method],
         wants_bias_grad=problem.op == "weight_grad" and problem.case.bias,
+        cores=cores,
     )
-    return 4 * plan.partial_sums
 
 
-def count(problem: Problem, method: str | None = None, accesses: int = ACCESSES) -> Counted:
-    """`method` is one of those of `torch.ops.mps_conv_transpose3d.force_method`; None: what the plan chooses."""
+def count(problem: Problem, method: str | None = None, cores: int = 10, accesses: int = ACCESSES) -> Counted:
+    """As planned for a GPU of so many cores.
+
+    `method` is one of those of `torch.ops.mps_conv_transpose3d.force_method`; None: what the plan chooses.
+    """
     c, dtype = problem.case, getattr(torch, problem.dtype)
     shapes = {"input": c.input, "weight": c.weight}
     if problem.op != "forward":
@@ -78,9 +80,11 @@ def count(problem: Problem, method: str | None = None, accesses: int = ACCESSES)
         shapes["bias"] = (c.out_channels,)
     tensors = {name: torch.empty(shape, dtype=dtype, device="mps") for name, shape in shapes.items()}
     torch.ops.mps_conv_transpose3d.force_method(method)
+    torch.ops.mps_conv_transpose3d.force_cores(cores)
     try:
         with record(accesses) as dispatches:
             run(problem, tensors)
     finally:
         torch.ops.mps_conv_transpose3d.force_method(None)
-    return Counted(dispatches, extra_bytes(problem, method))
+        torch.ops.mps_conv_transpose3d.force_cores(None)
+    return Counted(dispatches, 4 * plan_of(problem, method, cores).partial_sums)

@@ -15,6 +15,9 @@ struct Tensors {
   const at::Tensor* bias = nullptr;
 };
 
+// The GPU of the current stream.
+Device current_device();
+
 // Encodes the plan behind whatever the current stream already holds, and returns before it has run.
 // Compiles kernels at their first use. Throws c10::Error when Metal refuses the source, with Metal's words.
 void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors& tensors);

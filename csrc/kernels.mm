@@ -1,10 +1,12 @@
 #include "kernels.h"
 
+#include <ATen/mps/MPSDevice.h>
 #include <ATen/mps/MPSStream.h>
 #include <ATen/ops/empty.h>
 #include <Foundation/Foundation.h>
 #include <Metal/Metal.h>
 #include <c10/util/Exception.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +14,11 @@
 #include <mutex>
 
 #include "shader_source.h"
+
+// torch 2.9 brought MPSDevice::getCoreCount().
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 9
+#define MPS_CONV_TRANSPOSE3D_HAS_CORE_COUNT
+#endif
 
 namespace mps_conv_transpose3d {
 namespace {
@@ -178,6 +185,22 @@ void on_queue(at::mps::MPSStream* stream, const Encode& encode) {
 }
 
 }  // namespace
+
+Device current_device() {
+  static const Device device = [] {
+    @autoreleasepool {
+#ifdef MPS_CONV_TRANSPOSE3D_HAS_CORE_COUNT
+      // Metal tells none; PyTorch asks the driver, which in a virtual machine is another.
+      if (const unsigned cores = at::mps::MPSDevice::getInstance()->getCoreCount(); cores > 0) {
+        return Device{static_cast<int>(cores)};
+      }
+#endif
+      const char* name = [[at::mps::getCurrentMPSStream()->device() name] UTF8String];
+      return device_named(name == nullptr ? "" : name);
+    }
+  }();
+  return device;
+}
 
 void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors& tensors) {
   if (plan.step_count == 0) {

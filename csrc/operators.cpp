@@ -41,6 +41,12 @@ at::MemoryFormat result_format(const at::Tensor& input, const at::Tensor& weight
 }
 
 std::atomic<std::optional<Method>> forced_method{std::nullopt};
+std::atomic<std::optional<Device>> forced_device{std::nullopt};
+
+Device device() {
+  const std::optional<Device> forced = forced_device;
+  return forced ? *forced : current_device();
+}
 
 std::array<int64_t, 5> output_sizes(const Geometry& g) {
   const auto output = g.output();
@@ -55,6 +61,11 @@ void force_method(std::optional<std::string> name) {
   forced_method = method;
 }
 
+void force_cores(std::optional<int64_t> cores) {
+  TORCH_CHECK(!cores || (*cores > 0 && *cores < 1 << 16), "mps_conv_transpose3d: no GPU has ", *cores, " cores");
+  forced_device = cores ? std::optional(Device{static_cast<int>(*cores)}) : std::nullopt;
+}
+
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
                        at::IntArrayRef output_padding, int64_t groups, bool benchmark, bool deterministic,
@@ -67,7 +78,7 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
     if (const auto params = make_params(*geometry, strides_of(x), strides_of(output))) {
       const at::Tensor w = weight.contiguous();
       const at::Tensor b = bias.has_value() && bias->defined() ? bias->contiguous() : at::Tensor();
-      encode(make_plan(Pass::forward, data_type(input), *params, forced_method), *params,
+      encode(make_plan(Pass::forward, data_type(input), *params, device(), forced_method), *params,
              {&x, &w, &output, b.defined() ? &b : nullptr});
       return output;
     }
@@ -103,7 +114,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
       at::Tensor grad_weight, grad_bias;
       if (output_mask[0]) {
         const at::Tensor w = weight.contiguous();
-        encode(make_plan(Pass::input_grad, dtype, *grad_input_params, forced_method), *grad_input_params,
+        encode(make_plan(Pass::input_grad, dtype, *grad_input_params, device(), forced_method), *grad_input_params,
                {&grad_input, &w, &gy, nullptr});
       }
       bool has_bias_grad = false;
@@ -112,13 +123,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
       }
       if (output_mask[1]) {
         grad_weight = make_gradient(weight.sizes());
-        const Plan plan = make_plan(Pass::weight_grad, dtype, *params, forced_method, output_mask[2]);
+        const Plan plan = make_plan(Pass::weight_grad, dtype, *params, device(), forced_method, output_mask[2]);
         has_bias_grad = plan.has_bias_grad;
         encode(plan, *params, {&x, &grad_weight, &gy, has_bias_grad ? &grad_bias : nullptr});
         grad_weight = grad_weight.contiguous(format);
       }
       if (output_mask[2] && !has_bias_grad) {
-        encode(make_plan(Pass::bias_grad, dtype, *params), *params, {nullptr, nullptr, &gy, &grad_bias});
+        encode(make_plan(Pass::bias_grad, dtype, *params, device()), *params, {nullptr, nullptr, &gy, &grad_bias});
       }
       return {grad_input, grad_weight, grad_bias};
     }

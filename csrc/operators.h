@@ -38,4 +38,8 @@ at::Tensor conv_transpose3d_autocast(const at::Tensor& input, const at::Tensor& 
 // reach every kernel with small tensors. Throws c10::Error if there is no such method.
 void force_method(std::optional<std::string> name);
 
+// Has every call be planned for a GPU of so many cores, until it is called with none: for benchmarks. Throws c10::Error
+// for fewer than one.
+void force_cores(std::optional<int64_t> cores);
+
 }  // namespace mps_conv_transpose3d

@@ -85,8 +85,9 @@ Divisor make_divisor(int64_t n) {
 }
 
 Strides make_strides(const Strides5& s) {
-  return {static_cast<long>(s[0]), static_cast<long>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3]),
-          static_cast<int>(s[4])};
+  // One that does not fit belongs to an axis of one element, where any will do.
+  const auto narrow = [](int64_t stride) { return fits(stride) ? static_cast<int>(stride) : 0; };
+  return {static_cast<long>(s[0]), static_cast<long>(s[1]), narrow(s[2]), narrow(s[3]), narrow(s[4])};
 }
 
 // Threads along W first, so that neighbouring lanes touch neighbouring elements.
@@ -196,24 +197,26 @@ Grid narrow_grid(Pass pass, const ConvTranspose3dParams& p, int64_t parts) {
 // product. In float32 a product costs 4 bytes times: 1/8 of (1/N' + 1/M') for fragments of a simdgroup's M' x N', and
 // twice (1/M + 1/N) for what is staged. 64x128 needs 0.38 bytes, 32x128 0.63, 64x64 0.50, 48x64 0.58, 32x64 0.75 and
 // 16x64 1.13.
+// `resident`: threadgroups for which a core has registers and threadgroup memory, by benchmarks/model.py.
 struct Tile {
   int64_t m, n;
   double speed;
+  int64_t resident;
 };
 
 constexpr Tile tile_of(Method method) {
   switch (method) {
     case Method::one_tap_gemm_64x128:
-      return {64, 128, 1};
+      return {64, 128, 1, 3};
     case Method::gemm_48x64:
-      return {48, 64, 0.99};
+      return {48, 64, 0.99, 5};
     case Method::gemm_32x64:
     case Method::one_tap_gemm_32x64:
-      return {32, 64, 0.83};
+      return {32, 64, 0.83, 6};
     case Method::gemm_16x64:
-      return {16, 64, 0.55};
+      return {16, 64, 0.55, 8};
     default:
-      return {64, 64, 1};
+      return {64, 64, 1, 4};
   }
 }
 
@@ -283,24 +286,66 @@ Grid phases_grid(const ConvTranspose3dParams& p, const PhaseTile& t) {
           boxes * t.rows * columns * 64 * depth};
 }
 
-// As many splits as keep a large GPU busy (an M2 Max has 38 cores, each with room for a few threadgroups), each over no
-// fewer than 8 tiles of depth, and with partial sums of at most 8 MB unless one alone takes more.
-SplitK choose_split(Method method, const ConvTranspose3dParams& p) {
-  constexpr int64_t kThreadgroups = 256, kPartialSums = (8 << 20) / sizeof(float);
+// The time of a grid in multiply-adds of a core. The last threadgroups to begin take as long as any, and one alone on
+// its core leaves a third of it idle: nothing hides the latency of its arithmetic.
+double time_of_grid(const Tile& tile, int64_t threadgroups, int64_t depth, const Device& device) {
+  const int64_t at_once = tile.resident * device.cores;
+  const int64_t rounds =
+      threadgroups > at_once ? ceil_div(threadgroups, at_once) * tile.resident : ceil_div(threadgroups, device.cores);
+  return std::max(1.5, static_cast<double>(rounds)) * static_cast<double>(tile.m * tile.n * depth) / tile.speed;
+}
+
+int64_t tiles_of(const Product& product, const Tile& tile, const ConvTranspose3dParams& p) {
+  return ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups;
+}
+
+// About `wanted` splits, and no more, each over no fewer than 8 tiles of depth.
+SplitK make_split(int64_t wanted, int64_t depth, int64_t batch) {
+  const int64_t chunks = std::clamp<int64_t>(wanted / batch, 1, ceil_div(depth, 8 * kGemmDepth));
+  const int64_t length = ceil_div(ceil_div(depth, chunks), kGemmDepth) * kGemmDepth;
+  SplitK split{};
+  split.chunks = static_cast<int>(ceil_div(depth, length));
+  split.length = static_cast<int>(length);
+  split.samples = static_cast<int>(split.chunks > 1 ? 1 : ceil_div(batch, wanted));
+  split.splits = static_cast<int>(split.chunks * ceil_div(batch, split.samples));
+  return split;
+}
+
+// A weight gradient's splits, and their time in multiply-adds of one core.
+struct TimedSplit {
+  SplitK split;
+  double time;
+};
+
+// The fastest of those that give each core the same number of threadgroups, with partial sums of at most 8 MB unless
+// one alone takes more.
+TimedSplit choose_split(Method method, const ConvTranspose3dParams& p, const Device& device) {
+  constexpr int64_t kPartialSums = (8 << 20) / sizeof(float), kMostWaves = 4;
+  // A partial sum is written and read: 8 bytes, and a core makes some 13 multiply-adds for each byte of its share of
+  // the memory's bandwidth.
+  constexpr double kTimeOfASum = 8 * 13;
   const Product product = product_of(Pass::weight_grad, method, p);
   const Tile tile = tile_of(method);
-  const int64_t tiles = ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups;
+  const int64_t tiles = tiles_of(product, tile, p);
   // Two more rows: a bias gradient's sums, and what rounding took from them.
-  const int64_t most = std::max<int64_t>(kPartialSums / ((product.rows + 2) * product.columns * p.groups), 1);
-  const int64_t wanted = std::min(ceil_div(kThreadgroups, tiles), most);
-  const int64_t chunks = std::clamp<int64_t>(wanted / p.batch, 1, ceil_div(product.depth, 8 * kGemmDepth));
-  const int64_t length = ceil_div(ceil_div(product.depth, chunks), kGemmDepth) * kGemmDepth;
-  SplitK split{};
-  split.chunks = static_cast<int>(ceil_div(product.depth, length));
-  split.length = static_cast<int>(length);
-  split.samples = static_cast<int>(split.chunks > 1 ? 1 : ceil_div(p.batch, wanted));
-  split.splits = static_cast<int>(split.chunks * ceil_div(p.batch, split.samples));
-  return split;
+  const int64_t sums = (product.rows + 2) * product.columns * p.groups;
+  const int64_t most = std::max<int64_t>(kPartialSums / sums, 1);
+  TimedSplit best{};
+  // Up to as many as are resident, then in whole waves of those.
+  for (int64_t on_a_core = 0; on_a_core <= kMostWaves * tile.resident;
+       on_a_core += on_a_core < tile.resident ? 1 : tile.resident) {
+    const int64_t wanted = std::clamp<int64_t>(on_a_core * device.cores / tiles, 1, most);
+    if (wanted == best.split.splits) {
+      continue;
+    }
+    const SplitK split = make_split(wanted, product.depth, p.batch);
+    const double time = time_of_grid(tile, tiles * split.splits, int64_t{split.samples} * split.length, device) +
+                        kTimeOfASum * static_cast<double>(split.splits * sums) / device.cores;
+    if (best.split.splits == 0 || time < best.time) {
+      best = {split, time};
+    }
+  }
+  return best;
 }
 
 // Whether the matrix kernels' offsets, within one sample and group, fit 32 bits.
@@ -381,24 +426,28 @@ bool reaches_the_output(const ConvTranspose3dParams& p) {
 
 bool is_scalar(Method method) { return method == Method::direct || method == Method::narrow; }
 
-constexpr int64_t kCores = 16;
-
-Method choose_method(Pass pass, const ConvTranspose3dParams& p) {
+Method choose_method(Pass pass, const ConvTranspose3dParams& p, const Device& device) {
   const auto suits = [&](Method method) { return can(pass, method, p) && is_wide(pass, method, p); };
   const Method scalar = narrow_can(pass, p) ? Method::narrow : Method::direct;
-  // The tile of least time, which is the time of the core with most tiles. Splits of a weight gradient fill any GPU.
   const auto time = [&](Method method) {
+    if (pass == Pass::weight_grad) {
+      return choose_split(method, p, device).time;
+    }
     const Tile tile = tile_of(method);
     const Product product = product_of(pass, method, p);
-    const int64_t tiles = ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups;
-    const int64_t rounds = pass == Pass::weight_grad ? tiles : ceil_div(tiles * p.batch, kCores);
-    return static_cast<double>(rounds * tile.m * tile.n) / tile.speed;
+    return time_of_grid(tile, tiles_of(product, tile, p) * p.batch, product.depth, device);
   };
   Method best = scalar;
+  double best_time = 0;
   for (size_t i = 0; i < kMethods; ++i) {
     const auto method = static_cast<Method>(i);
-    if (!is_scalar(method) && !is_phases(method) && suits(method) && (best == scalar || time(method) < time(best))) {
+    if (is_scalar(method) || is_phases(method) || !suits(method)) {
+      continue;
+    }
+    const double method_time = time(method);
+    if (best == scalar || method_time < best_time) {
       best = method;
+      best_time = method_time;
     }
   }
   // Any forward pass, and so the second choice.
@@ -451,6 +500,17 @@ std::array<int64_t, 3> Geometry::output() const {
   return size;
 }
 
+// The M1 has 8 cores, later chips 10; a Pro, Max or Ultra 2, 4 or 8 times as many, to within a tenth. The cheapest of
+// each kind has up to a quarter fewer. A Mac with another GPU (virtual, or a phone's) has no more than the smallest.
+Device device_named(const std::string& name) {
+  const auto says = [&](const char* words) { return name.find(words) != std::string::npos; };
+  if (!says("Apple M")) {
+    return {10};
+  }
+  const int least = name == "Apple M1" || says("Apple M1 ") ? 8 : 10;
+  return {least * (says(" Ultra") ? 8 : says(" Max") ? 4 : says(" Pro") ? 2 : 1)};
+}
+
 Strides5 contiguous_strides(int64_t channels, const std::array<int64_t, 3>& spatial) {
   return {channels * product(spatial), product(spatial), spatial[1] * spatial[2], spatial[2], 1};
 }
@@ -459,7 +519,7 @@ bool spatial_offsets_fit(const std::array<int64_t, 3>& spatial, const Strides5& 
   int64_t last = 0;
   for (size_t i = 0; i < 3; ++i) {
     last += (spatial[i] - 1) * strides[i + 2];
-    if (!fits(strides[i + 2]) || !fits(spatial[i]) || !fits(last)) {
+    if ((spatial[i] > 1 && !fits(strides[i + 2])) || !fits(spatial[i]) || !fits(last)) {
       return false;
     }
   }
@@ -505,13 +565,13 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   return params;
 }
 
-Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::optional<Method> forced,
-               bool wants_bias_grad) {
+Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const Device& device,
+               std::optional<Method> forced, bool wants_bias_grad) {
   Plan plan{};
   const auto add = [&](const Kernel& kernel, const Grid& grid) {
     plan.steps[plan.step_count++] = make_step(kernel, grid);
   };
-  const Method method = forced && can(pass, *forced, p) ? *forced : choose_method(pass, p);
+  const Method method = forced && can(pass, *forced, p) ? *forced : choose_method(pass, p, device);
   if (p.batch == 0) {
     return plan;
   }
@@ -533,7 +593,7 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::o
     return plan;
   }
   if (is_phases(method)) {
-    plan.phase_tile = choose_phase_tile(p, kCores);
+    plan.phase_tile = choose_phase_tile(p, device.cores);
     add({pass, method, dtype}, phases_grid(p, plan.phase_tile));
     plan.steps[0].threadgroup_memory =
         static_cast<uint32_t>(phase_memory(p, plan.phase_tile, dtype == DataType::float16 ? 2 : 4));
@@ -543,7 +603,7 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, std::o
     add({pass, method, dtype}, gemm_grid(pass, method, p, 0));
     return plan;
   }
-  plan.split_k = choose_split(method, p);
+  plan.split_k = choose_split(method, p, device).split;
   plan.has_bias_grad = wants_bias_grad && tiles_the_output_by_some_taps(p);
   const int64_t splits = plan.split_k.splits, columns = p.groups * p.out_channels * taps_of(p);
   const int64_t elements = columns * p.in_channels;

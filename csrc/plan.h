@@ -1,4 +1,4 @@
-// Which kernels compute a pass of ConvTranspose3d, and over which grids: a pure function of the problem.
+// Which kernels compute a pass of ConvTranspose3d, and over which grids: a pure function of problem and device.
 // No Metal and no tensor in it, so that it is tested, and explained, on any machine.
 #pragma once
 
@@ -56,6 +56,14 @@ struct Geometry {
   std::array<int64_t, 3> output() const;
 };
 
+// What a plan needs to know of the GPU.
+struct Device {
+  int cores;
+};
+
+// As far as Metal's name of it tells, "Apple M2 Max".
+Device device_named(const std::string& name);
+
 // Strides in elements of a [N, C, D, H, W] tensor.
 using Strides5 = std::array<int64_t, 5>;
 Strides5 contiguous_strides(int64_t channels, const std::array<int64_t, 3>& spatial);
@@ -87,7 +95,7 @@ struct Plan {
 
 // `forced` overrides the choice of method wherever the method can compute the problem. `wants_bias_grad`: a weight
 // gradient's plan computes that of the bias, too, where it then need not be read from memory once more.
-Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& params,
+Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& params, const Device& device,
                std::optional<Method> forced = std::nullopt, bool wants_bias_grad = false);
 
 // Which tensor a kernel finds at which buffer index.

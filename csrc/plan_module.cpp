@@ -84,7 +84,8 @@ PYBIND11_MODULE(_plan, m) {
           "steps", [](const Plan& plan) { return std::vector<Step>(&plan.steps[0], &plan.steps[0] + plan.step_count); })
       .def_readonly("phase_tile", &Plan::phase_tile)
       .def_readonly("partial_sums", &Plan::partial_sums)
-      .def_readonly("has_bias_grad", &Plan::has_bias_grad);
+      .def_readonly("has_bias_grad", &Plan::has_bias_grad)
+      .def("__str__", &explain);
 
   const auto params_of = [](const Geometry& g) {
     const auto params =
@@ -95,20 +96,14 @@ PYBIND11_MODULE(_plan, m) {
     return *params;
   };
   m.def(
-      "make_plan",
-      [params_of](Pass pass, DataType dtype, const Geometry& g, std::optional<Method> forced, bool wants_bias_grad) {
-        return make_plan(pass, dtype, params_of(g), forced, wants_bias_grad);
-      },
-      py::arg("pass_"), py::arg("dtype"), py::arg("geometry"), py::arg("forced") = py::none(),
-      py::arg("wants_bias_grad") = false,
-      "The plan for dense tensors; `forced` overrides the method where it can compute the problem. Raises "
-      "OverflowError "
-      "if the tensors' offsets do not fit 32 bits.");
+      "cores_of", [](const std::string& device) { return device_named(device).cores; }, py::arg("device"),
+      "How many cores the GPU that Metal gives this name is taken to have.");
   m.def(
-      "explain",
-      [params_of](Pass pass, DataType dtype, const Geometry& g, bool wants_bias_grad) {
-        return explain(make_plan(pass, dtype, params_of(g), std::nullopt, wants_bias_grad));
-      },
-      py::arg("pass_"), py::arg("dtype"), py::arg("geometry"), py::arg("wants_bias_grad") = false,
-      "The same in words.");
+      "make_plan",
+      [params_of](Pass pass, DataType dtype, const Geometry& g, std::optional<Method> forced, bool wants_bias_grad,
+                  int cores) { return make_plan(pass, dtype, params_of(g), Device{cores}, forced, wants_bias_grad); },
+      py::arg("pass_"), py::arg("dtype"), py::arg("geometry"), py::arg("forced") = py::none(),
+      py::arg("wants_bias_grad") = false, py::arg("cores") = 10,
+      "The plan for dense tensors on a GPU of so many cores; str(plan) is in words. `forced` overrides the method "
+      " where it can compute the problem. Raises OverflowError if the tensors' offsets do not fit 32 bits.");
 }

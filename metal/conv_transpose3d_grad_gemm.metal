@@ -281,6 +281,7 @@ template <typename T, int kM, int kN>
       gemm.multiply(a, b, fragments);
       threadgroup_barrier(mem_flags::mem_threadgroup);
     }
+    gemm.add_to_total();  // as PyTorch on the CPU sums: each sample apart
   }
 
   if (sums_columns) {

@@ -57,6 +57,7 @@ NEEDS_SIMULATOR = {
     "test_plan_train_and_predict_with_what_torch_2_7_had",
     "test_records_of_a_small_call",
     "test_residual_encoder_and_an_ensemble_of_folds",
+    "test_the_stride_of_an_axis_of_one_element_does_not_matter",
     "test_the_weight_gradient_sums_the_bias_gradient_too",
     "test_the_model_ranks_as_the_world_measured",
     "test_traced_model_runs_our_kernel",

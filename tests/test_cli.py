@@ -261,6 +261,17 @@ def test_explain_needs_no_device(run_python, simulator):
     assert "\nbias grad: summed by the kernels of the weight gradient" in result.stdout
 
 
+def test_explain_for_another_gpu(capsys):
+    arguments = ["explain", "--input", "1,64,8,8,8", "--weight", "64,64,2,2,2", "--stride", "2"]
+    texts = {}
+    for cores in (8, 38):
+        assert run(*arguments, "--cores", str(cores)) == 0
+        texts[cores] = capsys.readouterr().out
+    assert "On a GPU of 38 cores:" in texts[38]
+    plans = [text.split("forward:")[1] for text in texts.values()]
+    assert plans[0] != plans[1]
+
+
 def test_explain_a_bias_gradient_of_its_own(capsys):
     assert run("explain", "--input", "1,8,4,4,4", "--weight", "8,8,3,3,3", "--stride", "2") == 0
     assert "\nbias grad: conv_transpose3d_bias_grad_float" in capsys.readouterr().out

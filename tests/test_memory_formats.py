@@ -114,6 +114,23 @@ def test_grouped_slices_are_read_in_place(record):
     assert not recording.copies, f"copied: {recording.copies}"
 
 
+@pytest.mark.parametrize("axis", [2, 3, 4])
+def test_the_stride_of_an_axis_of_one_element_does_not_matter(record, dtype, axis):
+    size = [2, 8, 3, 4, 5]
+    size[axis] = 1
+    case = Case("flat", tuple(size), (8, 8, 2, 2, 2), stride=(2, 2, 2))
+    tensors = make_tensors(case, dtype)
+    on_device = map_tensors(dense, tensors)
+    strides = list(on_device["input"].stride())
+    strides[axis] = 2**33
+    on_device["input"] = on_device["input"].as_strided(size, strides)
+    exact = forward_and_backward(case, map_tensors(torch.Tensor.double, tensors))
+    with record() as recording:
+        actual = forward_and_backward(case, on_device)
+    recording.assert_only("forward", "input_grad", "weight_grad", "bias_grad")
+    assert_all_accurate(actual, exact, forward_and_backward(case, tensors))
+
+
 @pytest.mark.parametrize("layout", [dense, channels_last, permuted, inside], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_strides_are_those_that_fake_tensors_predict(dtype, case, layout):

@@ -217,6 +217,35 @@ def test_partial_sums_do_not_grow_with_the_batch(batch: int, channels: int) -> N
     assert plan.partial_sums * 4 <= max(8 << 20, one * 4)
 
 
+@pytest.mark.parametrize(
+    ("name", "cores"),
+    [
+        ("Apple M1", 8),
+        ("Apple M1 (simulated)", 8),
+        ("Apple M1 Pro", 16),
+        ("Apple M1 Ultra", 64),
+        ("Apple M2", 10),
+        ("Apple M2 Max", 40),
+        ("Apple M11 Pro", 20),
+        ("Apple A18 Pro GPU", 10),
+        ("Apple Paravirtual device", 10),
+        ("", 10),
+    ],
+)
+def test_cores_by_name(name: str, cores: int) -> None:
+    assert _plan.cores_of(name) == cores
+
+
+def test_a_small_grid_is_cut_finer_on_a_large_device() -> None:
+    g = geometry(in_channels=256, out_channels=128, input=[8] * 3, kernel=[2] * 3, stride=[2] * 3)
+    for pass_ in PASSES[:2]:
+        tiles = {}
+        for cores in (8, 64):
+            step = _plan.make_plan(pass_, _plan.DataType.float32, g, cores=cores).steps[0]
+            tiles[cores] = math.prod(step.threads) // 128
+        assert tiles[8] < tiles[64]
+
+
 def test_output_size_is_pytorchs() -> None:
     g = geometry(input=[3, 4, 5], kernel=[3, 2, 1], stride=[2, 3, 4], padding=[1, 0, 0], output_padding=[1, 2, 0])
     g.dilation = [2, 1, 3]
@@ -244,5 +273,5 @@ def test_what_32_bits_cannot_hold_is_refused(fields: "dict[str, object]") -> Non
 
 @passes
 def test_explain_names_the_kernel(pass_: "_plan.Pass") -> None:
-    text = _plan.explain(pass_, _plan.DataType.bfloat16, GEOMETRIES["dilated"])
+    text = str(_plan.make_plan(pass_, _plan.DataType.bfloat16, GEOMETRIES["dilated"]))
     assert f"conv_transpose3d_{pass_.name}_bfloat" in text

@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Which kernels compute a call, and over which grid. Needs no device.",
     )
     _add_call(explain, required=True)
+    explain.add_argument("--cores", type=_positive, metavar="N", help="of the GPU; default: this machine's")
     explain.add_argument("--dtype", choices=DTYPES, default="float32", help="default: float32")
     explain.set_defaults(run=_run_explain, program=explain.prog)
     return parser
@@ -147,7 +148,7 @@ def _with_progress(total: int, work: Callable[[Callable[[str], None]], Any]) -> 
 
 def _run_explain(options: argparse.Namespace) -> int:
     try:
-        print(_explain.explain(_case_of(options), options.dtype))
+        print(_explain.explain(_case_of(options), options.dtype, options.cores))
     except RuntimeError as error:
         raise _Mistake(str(error).splitlines()[0]) from error
     return 0

@@ -1,4 +1,4 @@
-"""What will happen to a call, in words, without a device."""
+"""What will happen to a call, in words, with or without a device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from . import _arguments, _formulas
+from . import _arguments, _formulas, _machine
 from ._cases import Case
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ def for_planner(case: Case) -> _plan.Geometry:
     return planned
 
 
-def plans(case: Case, dtype: str) -> dict[str, tuple[list[str], str]] | None:
+def plans(case: Case, dtype: str, cores: int | None = None) -> dict[str, tuple[list[str], str]] | None:
     """For each pass the Metal kernels' names, and the plan in words; None where the planner was not built.
+
+    `cores` are those of the GPU, by default of this machine's.
 
     Raises RuntimeError for an invalid call and OverflowError for one too large for the kernels, which then goes on to
     PyTorch's own.
@@ -66,17 +68,20 @@ def plans(case: Case, dtype: str) -> dict[str, tuple[list[str], str]] | None:
             continue
         arguments = (_plan.Pass.__members__[name], _plan.DataType.__members__[dtype], planned)
         with_bias = name == "weight_grad" and case.bias
-        plan = _plan.make_plan(*arguments, wants_bias_grad=with_bias)
+        plan = _plan.make_plan(*arguments, wants_bias_grad=with_bias, cores=cores or _cores())
         kernels = [step.kernel for step in plan.steps]
-        result[name] = (kernels, _plan.explain(*arguments, wants_bias_grad=with_bias))
+        result[name] = (kernels, str(plan))
         if plan.has_bias_grad:
             result["bias_grad"] = ([], "summed by the kernels of the weight gradient")
             break
     return result
 
 
-def explain(case: Case, dtype: str) -> str:
-    """The call, its cost and its plan. Raises RuntimeError, in PyTorch's words, for an invalid call."""
+def explain(case: Case, dtype: str, cores: int | None = None) -> str:
+    """The call, its cost and its plan on a GPU of so many cores, by default this machine's.
+
+    Raises RuntimeError, in PyTorch's words, for an invalid call.
+    """
     g = geometry_of(case)
     size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
     lines = [
@@ -89,12 +94,19 @@ def explain(case: Case, dtype: str) -> str:
         "",
     ]
     try:
-        planned = plans(case, dtype)
+        planned = plans(case, dtype, cores)
     except OverflowError as error:
         return "\n".join([*lines, f"Left to PyTorch's own operator: {error}."])
     if planned is None:
         return "\n".join([*lines, "The plan cannot be told: the package was built without pybind11."])
+    lines += [f"On a GPU of {cores or _cores()} cores:"]
     return "\n".join([*lines, *(f"{name.replace('_', ' ')}: {text}" for name, (_, text) in planned.items())])
+
+
+def _cores() -> int:
+    from . import _plan
+
+    return _machine.gpu_cores() or _plan.cores_of(_machine.device_name() or "")
 
 
 def _character(g: _arguments.Geometry) -> str:

@@ -40,6 +40,12 @@ def device_name() -> str | None:
     return _processor()  # older PyTorch has no name for it
 
 
+def gpu_cores() -> int | None:
+    """None without a device, or where PyTorch cannot tell (before 2.9)."""
+    get_core_count = getattr(torch.backends.mps, "get_core_count", None)
+    return int(get_core_count()) or None if has_mps() and get_core_count is not None else None
+
+
 def is_simulated() -> bool:
     """Whether the `mps` device is not Apple's: then no time measured on it says anything about a Mac."""
     return has_mps() and platform.system() != "Darwin"
