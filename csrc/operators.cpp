@@ -55,6 +55,14 @@ std::array<int64_t, 5> output_sizes(const Geometry& g) {
 
 }  // namespace
 
+std::vector<std::string> methods() {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < kMethods; ++i) {
+    names.emplace_back(name_of(static_cast<Method>(i)));
+  }
+  return names;
+}
+
 void force_method(std::optional<std::string> name) {
   const auto method = name ? method_named(*name) : std::nullopt;
   TORCH_CHECK(method || !name, "mps_conv_transpose3d: no method is named ", *name);

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <vector>
 
 namespace mps_conv_transpose3d {
 
@@ -33,6 +34,9 @@ at::Tensor conv_transpose3d_autocast(const at::Tensor& input, const at::Tensor& 
                                      const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                                      at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
                                      at::IntArrayRef dilation);
+
+// The names that force_method() takes.
+std::vector<std::string> methods();
 
 // Has every call use this method wherever it can compute the problem, until it is called with none: for tests, which so
 // reach every kernel with small tensors. Throws c10::Error if there is no such method.

@@ -477,14 +477,6 @@ const char* name_of(Pass pass) {
   return names[static_cast<size_t>(pass)];
 }
 
-const char* name_of(Method method) {
-  constexpr const char* names[] = {
-      "direct",      "narrow",    "one_tap_gemm_64x128", "one_tap_gemm_64x64", "one_tap_gemm_32x64",
-      "phases_gemm", "k3s2_gemm", "gemm_64x64",          "gemm_48x64",         "gemm_32x64",
-      "gemm_16x64",  "sum_parts", "sum_splits"};
-  return names[static_cast<size_t>(method)];
-}
-
 const char* name_of(DataType dtype) {
   constexpr const char* names[] = {"float", "half", "bfloat"};
   return names[static_cast<size_t>(dtype)];
@@ -646,6 +638,14 @@ std::string Kernel::name() const {
     name += std::string("_") + name_of(method);
   }
   return name + "_" + name_of(dtype);
+}
+
+const char* name_of(Method method) {
+  constexpr const char* names[] = {
+      "direct",      "narrow",    "one_tap_gemm_64x128", "one_tap_gemm_64x64", "one_tap_gemm_32x64",
+      "phases_gemm", "k3s2_gemm", "gemm_64x64",          "gemm_48x64",         "gemm_32x64",
+      "gemm_16x64",  "sum_parts", "sum_splits"};
+  return names[static_cast<size_t>(method)];
 }
 
 std::optional<Method> method_named(const std::string& name) {

@@ -103,6 +103,7 @@ enum class Operand { none, input, weight, output, bias, partial_sums };
 constexpr size_t kTensorBuffers = 4;
 std::array<std::pair<ConvTranspose3dBuffer, Operand>, kTensorBuffers> operands(const Kernel& kernel);
 
+const char* name_of(Method method);
 std::optional<Method> method_named(const std::string& name);
 
 // The plan in words, for people.

@@ -1,5 +1,5 @@
-// Switches the operators on and off: torch.ops.mps_conv_transpose3d.{enable, disable, is_enabled, force_method,
-// force_cores}.
+// Switches the operators on and off: torch.ops.mps_conv_transpose3d.{enable, disable, is_enabled, methods,
+// force_method, force_cores}.
 
 #include <c10/util/Exception.h>
 #include <torch/library.h>
@@ -63,6 +63,7 @@ TORCH_LIBRARY(mps_conv_transpose3d, m) {
   m.def("enable() -> ()", &enable);
   m.def("disable() -> ()", &disable);
   m.def("is_enabled() -> bool", &is_enabled);
+  m.def("methods() -> str[]", &methods);
   m.def("force_method(str? name) -> ()", &force_method);
   m.def("force_cores(int? cores) -> ()", &force_cores);
 }

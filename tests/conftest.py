@@ -34,6 +34,7 @@ NEEDS_SIMULATOR = {
     "test_conv3d_goes_to_native",
     "test_demo_says_when_other_kernels_ran",
     "test_disabled_is_native_for_float32",
+    "test_doctor_runs_every_kernel",
     "test_doctor_where_pytorch_lacks_the_operation",
     "test_doctor_without_a_device",
     "test_enabled_runs_where_native_refuses_every_dtype",
