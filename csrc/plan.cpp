@@ -90,16 +90,28 @@ Strides make_strides(const Strides5& s) {
   return {static_cast<long>(s[0]), static_cast<long>(s[1]), narrow(s[2]), narrow(s[3]), narrow(s[4])};
 }
 
-// Threads along W first, so that neighbouring lanes touch neighbouring elements.
+// The largest power of two up to `most` whose multiples exceed n by least, but for powers below 8: neighbouring lanes
+// shall touch neighbouring elements.
+uint32_t fitting_power_of_two(int64_t n, uint32_t most) {
+  uint32_t best = power_of_two_at_least(n, most);
+  for (uint32_t power = best / 2; power >= 8; power /= 2) {
+    if (ceil_div(n, power) * power < ceil_div(n, best) * best) {
+      best = power;
+    }
+  }
+  return best;
+}
+
+// Threads along W first.
 std::array<uint32_t, 3> threadgroup_of_elements(int64_t width, int64_t height) {
-  const uint32_t x = power_of_two_at_least(width, 32);
-  const uint32_t y = power_of_two_at_least(height, kThreads / x);
+  const uint32_t x = fitting_power_of_two(width, 32);
+  const uint32_t y = fitting_power_of_two(height, kThreads / x);
   return {x, y, kThreads / x / y};
 }
 
 // A whole number of simdgroups, as many as there are rows to share.
 std::array<uint32_t, 3> threadgroup_of_a_sum(int64_t width, int64_t rows) {
-  const uint32_t x = power_of_two_at_least(width, 32);
+  const uint32_t x = fitting_power_of_two(width, 32);
   const uint32_t y = power_of_two_at_least(rows, kThreads / x);
   return {x, std::max(y, 32 / x), 1};
 }
@@ -114,11 +126,11 @@ struct Grid {
 int64_t taps_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.taps} * p.height.taps * p.width.taps; }
 int64_t positions_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.input} * p.height.input * p.width.input; }
 
-// As many parts of a sum as keep a large GPU busy with threadgroups of even length (an M2 Max runs 228 of 256 threads
-// at a time, so the last of 9 rounds is not much), each of no fewer than 16 positions a thread, and few enough that
-// adding them up is nothing.
+// As many parts of a sum as keep a large GPU busy, each of no fewer than 8 positions a thread. With 1824 threadgroups
+// all of the 38 cores of an M2 Max, and of the 8 of an M1, get as many, and they have room for 6 at a time; with 114
+// parts 2 channels fill an M2 Max once.
 SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int64_t batch) {
-  constexpr int64_t kThreadgroups = 2048, kMostParts = 64, kLeastPositions = 16 * kThreads;
+  constexpr int64_t kThreadgroups = 1824, kMostParts = 114, kLeastPositions = 8 * kThreads;
   const int64_t wanted = std::clamp<int64_t>(kThreadgroups / threadgroups, 1, kMostParts);
   const int64_t chunks = std::clamp<int64_t>(wanted / batch, 1, ceil_div(rows * row_length, kLeastPositions));
   const int64_t length = ceil_div(rows, chunks);
@@ -144,17 +156,18 @@ Grid direct_grid(Pass pass, const ConvTranspose3dParams& p, int64_t parts) {
   const int64_t taps = taps_of(p);
   const auto reaching = [](const Axis& axis) { return ceil_div(axis.taps, axis.tap_step); };
   const auto tiles = [](int64_t channels) { return ceil_div(channels, kDirectChannels); };
+  const auto at_once = [](int64_t channels) { return std::min<int64_t>(channels, kDirectChannels); };
   switch (pass) {
     case Pass::forward: {
       const int64_t taps_per_output = reaching(d) * reaching(h) * reaching(w);
       return {{w.output, h.output, int64_t{p.batch} * d.output * p.groups * tiles(p.out_channels)},
               threadgroup_of_elements(w.output, h.output),
-              int64_t{w.output} * h.output * p.in_channels * kDirectChannels * taps_per_output};
+              int64_t{w.output} * h.output * p.in_channels * at_once(p.out_channels) * taps_per_output};
     }
     case Pass::input_grad:
       return {{w.input, h.input, int64_t{p.batch} * p.groups * tiles(p.in_channels) * d.input},
               threadgroup_of_elements(w.input, h.input),
-              int64_t{w.input} * h.input * p.out_channels * kDirectChannels * taps};
+              int64_t{w.input} * h.input * p.out_channels * at_once(p.in_channels) * taps};
     case Pass::weight_grad: {
       const auto threads = threadgroup_of_a_sum(w.input, int64_t{d.input} * h.input);
       return {{taps * threads[0], int64_t{p.out_channels} * threads[1], parts * p.groups * p.in_channels},

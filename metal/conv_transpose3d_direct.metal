@@ -55,25 +55,34 @@ inline int offset(constant Strides& strides, int d, int h, int w) {
   return d * strides.depth + h * strides.height + w * strides.width;
 }
 
-// Sums of kChannels products, which share one factor, for each of the filters `filter_step` apart.
-template <int kChannels, typename T>
-inline void add_products(thread float* sums, float value, device const T* filter, int filter_step, int count) {
-#pragma unroll
-  for (int e = 0; e < kChannels; ++e) {
-    if (e < count) {
-      sums[e] += value * float(filter[e * filter_step]);
-    }
-  }
-}
+// Where the channels that are summed over lie: of values, and of filters.
+struct ChannelSteps {
+  long value;
+  int filter;
+};
 
-// Sums are kept apart for each channel that is summed over: the rounding error grows with the channels or the taps, not
-// their product.
-template <int kChannels>
-inline void add_and_clear(thread float* totals, thread float* sums) {
+// Adds to kChannels totals, of which the first `count` are wanted, the products of one tap. They share the values;
+// their filters lie `step` apart. Summed apart: the rounding error grows with the channels or the taps, not their
+// product.
+template <int kChannels, typename T>
+inline void add_tap(thread float* totals, device const T* value, device const T* filter, int channels,
+                    ChannelSteps steps, int step, int count) {
+  float sums[kChannels] = {};
+  int at = 0;
+  for (int c = 0; c < channels; ++c) {
+    const float factor = float(*value);
+#pragma unroll
+    for (int e = 0; e < kChannels; ++e) {
+      if (e < count) {
+        sums[e] += factor * float(filter[at + e * step]);
+      }
+    }
+    value += steps.value;
+    at += steps.filter;
+  }
 #pragma unroll
   for (int e = 0; e < kChannels; ++e) {
     totals[e] += sums[e];
-    sums[e] = 0;
   }
 }
 
@@ -83,38 +92,26 @@ inline void forward_at(thread float* totals, device const T* x, device const T* 
   const Reaching along_d = first_reaching(p.depth, d), along_h = first_reaching(p.height, h);
   const Reaching along_w = first_reaching(p.width, w);
   const int taps = taps_per_filter(p);
-  float sums[kChannels] = {};
-  for (int c = 0; c < p.in_channels; ++c) {
-    for (int kd = along_d.tap, i = along_d.input; kd < p.depth.taps && i >= 0;
-         kd += p.depth.tap_step, i -= p.depth.input_step) {
-      if (i >= p.depth.input) {
-        continue;
-      }
-      for (int kh = along_h.tap, j = along_h.input; kh < p.height.taps && j >= 0;
-           kh += p.height.tap_step, j -= p.height.input_step) {
-        if (j >= p.height.input) {
-          continue;
-        }
-        device const T* x_row = x + offset(p.input, i, j, 0);
-        device const T* filter_row = filters + tap_index(p, kd, kh, 0);
-        for (int kw = along_w.tap, k = along_w.input; kw < p.width.taps && k >= 0;
-             kw += p.width.tap_step, k -= p.width.input_step) {
-          if (k < p.width.input) {
-            add_products<kChannels>(sums, float(x_row[k * p.input.width]), filter_row + kw, taps, count);
-          }
+  const ChannelSteps steps = {p.input.channel, p.out_channels * taps};
+  for (int kd = along_d.tap, i = along_d.input; kd < p.depth.taps && i >= 0;
+       kd += p.depth.tap_step, i -= p.depth.input_step) {
+    for (int kh = along_h.tap, j = along_h.input; i < p.depth.input && kh < p.height.taps && j >= 0;
+         kh += p.height.tap_step, j -= p.height.input_step) {
+      for (int kw = along_w.tap, k = along_w.input; j < p.height.input && kw < p.width.taps && k >= 0;
+           kw += p.width.tap_step, k -= p.width.input_step) {
+        if (k < p.width.input) {
+          add_tap<kChannels>(totals, x + offset(p.input, i, j, k), filters + tap_index(p, kd, kh, kw), p.in_channels,
+                             steps, taps, count);
         }
       }
     }
-    add_and_clear<kChannels>(totals, sums);
-    x += p.input.channel;
-    filters += p.out_channels * taps;
   }
 }
 
 // Tiles of kDirectChannels channels, the last of which may have fewer.
 inline int channel_tiles(int channels) { return (channels + kDirectChannels - 1) / kDirectChannels; }
 
-// grid: x = W, y = H, z = (n, d, group, tile of o) of the output: those of one plane read the same input
+// grid: x = W, y = H, z = (n, group, d, tile of o) of the output: tiles of one plane read the same input
 template <typename T>
 [[kernel]] void conv_transpose3d_forward(device const T* input [[buffer(kInputBuffer)]],
                                          device const T* weight [[buffer(kWeightBuffer)]],
@@ -124,23 +121,24 @@ template <typename T>
                                          device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
                                          uint3 position [[thread_position_in_grid]]) {
   const int z = int(position.z + first), tiles = channel_tiles(p.out_channels);
-  const int tile = z % (p.groups * tiles), plane = z / (p.groups * tiles);
-  const int d = plane % p.depth.output, n = plane / p.depth.output;
-  const int group = tile / tiles, o = tile % tiles * kDirectChannels;
+  const int plane = z / tiles, o = z % tiles * kDirectChannels, d = plane % p.depth.output;
+  const SampleGroup of = sample_group(p, plane / p.depth.output);
   const int count = min(int(kDirectChannels), p.out_channels - o);
   const int h = int(position.y), w = int(position.x);
 
-  device const T* x = input + offset(p.input, n, group * p.in_channels);
-  device const T* filters = weight + (group * p.in_channels * p.out_channels + o) * taps_per_filter(p);
+  device const T* x = input + offset(p.input, of.n, of.group * p.in_channels);
+  device const T* filters = weight + (of.group * p.in_channels * p.out_channels + o) * taps_per_filter(p);
   float totals[kDirectChannels] = {};
   if (count == 1) {
     forward_at<1>(totals, x, filters, p, d, h, w, count);
+  } else if (count <= 4) {
+    forward_at<4>(totals, x, filters, p, d, h, w, count);
   } else {
     forward_at<kDirectChannels>(totals, x, filters, p, d, h, w, count);
   }
 
-  const int channel = group * p.out_channels + o;
-  device T* y = output + offset(p.output, n, channel) + offset(p.output, d, h, w);
+  const int channel = of.group * p.out_channels + o;
+  device T* y = output + offset(p.output, of.n, channel) + offset(p.output, d, h, w);
 #pragma unroll
   for (int e = 0; e < kDirectChannels; ++e) {
     if (e < count) {
@@ -153,36 +151,24 @@ template <typename T>
 template <int kChannels, typename T>
 inline void input_grad_at(thread float* totals, device const T* gy, device const T* filters,
                           constant ConvTranspose3dParams& p, int d, int h, int w, int count) {
-  const int taps = taps_per_filter(p), channel_step = p.out_channels * taps;
-  float sums[kChannels] = {};
-  for (int o = 0; o < p.out_channels; ++o) {
-    for (int kd = 0; kd < p.depth.taps; ++kd) {
-      const int o_d = target(p.depth, d, kd);
-      if (!lies_in(o_d, p.depth.output)) {
-        continue;
-      }
-      for (int kh = 0; kh < p.height.taps; ++kh) {
-        const int o_h = target(p.height, h, kh);
-        if (!lies_in(o_h, p.height.output)) {
-          continue;
-        }
-        device const T* gy_row = gy + offset(p.output, o_d, o_h, 0);
-        device const T* filter_row = filters + tap_index(p, kd, kh, 0);
-        for (int kw = 0; kw < p.width.taps; ++kw) {
-          const int o_w = target(p.width, w, kw);
-          if (lies_in(o_w, p.width.output)) {
-            add_products<kChannels>(sums, float(gy_row[o_w * p.output.width]), filter_row + kw, channel_step, count);
-          }
+  const int taps = taps_per_filter(p);
+  const ChannelSteps steps = {p.output.channel, taps};
+  for (int kd = 0; kd < p.depth.taps; ++kd) {
+    const int o_d = target(p.depth, d, kd);
+    for (int kh = 0; lies_in(o_d, p.depth.output) && kh < p.height.taps; ++kh) {
+      const int o_h = target(p.height, h, kh);
+      for (int kw = 0; lies_in(o_h, p.height.output) && kw < p.width.taps; ++kw) {
+        const int o_w = target(p.width, w, kw);
+        if (lies_in(o_w, p.width.output)) {
+          add_tap<kChannels>(totals, gy + offset(p.output, o_d, o_h, o_w), filters + tap_index(p, kd, kh, kw),
+                             p.out_channels, steps, p.out_channels * taps, count);
         }
       }
     }
-    add_and_clear<kChannels>(totals, sums);
-    gy += p.output.channel;
-    filters += taps;
   }
 }
 
-// grid: x = W, y = H, z = (n, group, tile of c, d) of the input
+// grid: x = W, y = H, z = (n, group, d, tile of c) of the input: tiles of one plane read the same
 template <typename T>
 [[kernel]] void conv_transpose3d_input_grad(device T* grad_input [[buffer(kInputBuffer)]],
                                             device const T* weight [[buffer(kWeightBuffer)]],
@@ -191,23 +177,25 @@ template <typename T>
                                             constant uint& first [[buffer(kFirstBuffer)]],
                                             uint3 position [[thread_position_in_grid]]) {
   const int z = int(position.z + first), tiles = channel_tiles(p.in_channels);
-  const int d = z % p.depth.input, row = z / p.depth.input;
-  const int tile = row % (p.groups * tiles), n = row / (p.groups * tiles);
-  const int group = tile / tiles, c = tile % tiles * kDirectChannels;
+  const int plane = z / tiles, c = z % tiles * kDirectChannels, row = quotient(plane, p.inputs.d);
+  const int d = plane - row * p.depth.input;
+  const SampleGroup of = sample_group(p, row);
   const int count = min(int(kDirectChannels), p.in_channels - c);
   const int h = int(position.y), w = int(position.x);
 
-  const int channel = group * p.in_channels + c;
-  device const T* gy = grad_output + offset(p.output, n, group * p.out_channels);
+  const int channel = of.group * p.in_channels + c;
+  device const T* gy = grad_output + offset(p.output, of.n, of.group * p.out_channels);
   device const T* filters = weight + channel * p.out_channels * taps_per_filter(p);
   float totals[kDirectChannels] = {};
   if (count == 1) {
     input_grad_at<1>(totals, gy, filters, p, d, h, w, count);
+  } else if (count <= 4) {
+    input_grad_at<4>(totals, gy, filters, p, d, h, w, count);
   } else {
     input_grad_at<kDirectChannels>(totals, gy, filters, p, d, h, w, count);
   }
 
-  device T* gx = grad_input + offset(p.input, n, channel) + offset(p.input, d, h, w);
+  device T* gx = grad_input + offset(p.input, of.n, channel) + offset(p.input, d, h, w);
 #pragma unroll
   for (int e = 0; e < kDirectChannels; ++e) {
     if (e < count) {

@@ -7,6 +7,7 @@
 #include "conv_transpose3d_params.h"
 #include "parts.h"
 #include "places.h"
+#include "staging.h"
 #include "sums.h"
 
 using namespace metal;
@@ -17,7 +18,15 @@ enum { kFilter = 27 };
 template <typename T>
 inline void load_filter(thread float* filter, device const T* weight) {
 #pragma unroll
-  for (int k = 0; k < kFilter; ++k) {
+  for (int k = 0; k + 4 <= kFilter; k += 4) {
+    const float4 four = float4(load4(weight + k));
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      filter[k + e] = four[e];
+    }
+  }
+#pragma unroll
+  for (int k = kFilter / 4 * 4; k < kFilter; ++k) {
     filter[k] = float(weight[k]);
   }
 }

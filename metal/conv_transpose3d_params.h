@@ -75,7 +75,7 @@ enum { kMaxReachBits = 31 };
 enum { kMaxSimdgroups = 8 };
 
 // Elements that a thread computes: of a narrow kernel along the depth, of a direct one along the channels.
-enum { kNarrowRun = 4, kDirectChannels = 8 };
+enum { kNarrowRun = 4, kDirectChannels = 16 };
 
 struct Extent {
   int d, h, w;

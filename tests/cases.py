@@ -169,8 +169,8 @@ TILE_EDGES += [
 ]
 
 
-# The narrow kernels compute runs of 4 along the depth, from 2x2x2 inputs each, and rows of 32 lanes; direct ones 8
-# channels. Sums are cut into parts of no fewer than 4096 positions, or of several samples.
+# The narrow kernels compute runs of 4 along the depth, from 2x2x2 inputs each, and rows of 32 lanes; direct ones 1, 4 or
+# 16 channels. Sums are cut into parts of no fewer than 2048 positions, or of several samples.
 NARROW_EDGES = [
     Case(name, input, (input[1], o, 3, 3, 3), bias, (s, s, s), (p, p, p), (op, op, op), (d, d, d), groups)
     for name, input, o, groups, bias, s, p, op, d in [
@@ -181,7 +181,8 @@ NARROW_EDGES = [
         ("narrow_one_voxel", (3, 4, 1, 1, 1), 1, 4, True, 2, 1, 1, 1),
         ("narrow_two_outputs", (1, 12, 4, 5, 6), 2, 1, True, 2, 1, 1, 1),
         ("narrow_groups", (2, 6, 5, 4, 3), 3, 3, True, 2, 1, 0, 1),
-        ("narrow_nine_channels", (1, 9, 3, 4, 5), 10, 1, True, 2, 1, 1, 1),
+        ("narrow_five_channels", (1, 4, 3, 4, 5), 5, 1, True, 2, 1, 1, 1),
+        ("narrow_seventeen_channels", (1, 17, 3, 4, 5), 18, 1, True, 2, 1, 1, 1),
         ("narrow_even_padding", (1, 3, 5, 4, 3), 1, 3, True, 2, 2, 1, 1),
         ("narrow_stride_one", (1, 3, 5, 4, 3), 1, 3, True, 1, 1, 0, 1),
         ("narrow_stride_three", (1, 3, 5, 4, 3), 1, 3, True, 3, 1, 2, 1),

@@ -45,8 +45,8 @@ FAULTS = [
     Fault(
         "off-by-one tap",
         KERNELS,
-        "for (int kw = 0; kw < p.width.taps; ++kw) {",
-        "for (int kw = 0; kw < p.width.taps - 1; ++kw) {",
+        "lies_in(o_h, p.height.output) && kw < p.width.taps;",
+        "lies_in(o_h, p.height.output) && kw < p.width.taps - 1;",
         "the input gradient leaves the last tap of each axis out",
     ),
     Fault(
@@ -73,8 +73,8 @@ FAULTS = [
     Fault(
         "wrong group",
         KERNELS,
-        "const int group = tile / tiles, o = tile",
-        "const int group = tile % p.groups, o = tile",
+        "offset(p.input, of.n, of.group * p.in_channels)",
+        "offset(p.input, of.n, (p.groups - 1 - of.group) * p.in_channels)",
         "an output channel reads the inputs of another group",
     ),
     Fault(
@@ -94,8 +94,8 @@ FAULTS = [
     Fault(
         "sum in half precision",
         KERNELS,
-        "sums[e] += value * float(filter[e * filter_step]);",
-        "sums[e] = float(T(sums[e] + value * float(filter[e * filter_step])));",
+        "sums[e] += factor * float(filter[at + e * step]);",
+        "sums[e] = float(T(sums[e] + factor * float(filter[at + e * step])));",
         "many channels lose digits in float16 and bfloat16",
     ),
     Fault(
