@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import Recording
 
-from cases import NARROW_EDGES, SWEEP, TILE_EDGES, Case
+from cases import BY_NAME, NARROW_EDGES, SWEEP, TILE_EDGES, Case
 from reference import check_case, forward_and_backward, make_tensors, map_tensors
 
 FORWARD_METHODS = [
@@ -145,9 +145,9 @@ def test_channels_last_is_read_in_place_by_matrix_kernels(method: str) -> None:
 
 
 def test_the_weight_gradient_sums_the_bias_gradient_too(record: type[Recording]) -> None:
-    """Where the kernel tiles the output, no other kernel reads the gradient of the output for the bias."""
-    for name, fused in (("tiles_32x32x32", True), ("tiles_overlapping_64", False)):
-        case = next(case for case in TILE_EDGES if case.name == name)
+    """Where taps tile the output, no other kernel reads the gradient of the output for the bias."""
+    apart = Case("apart", (1, 16, 4, 4, 4), (16, 16, 1, 1, 1), stride=(2, 2, 2))
+    for case, fused in ((BY_NAME["tiles_32x32x32"], True), (BY_NAME["tiles_overlapping_64"], True), (apart, False)):
         tensors = map_tensors(to_mps, make_tensors(case, torch.float32))
         with record() as recording:
             forward_and_backward(case, tensors)
