@@ -169,8 +169,8 @@ TILE_EDGES += [
 ]
 
 
-# The narrow kernels compute runs of 4 along the depth, from 2x2x2 inputs each, and rows of 32 lanes; direct ones 1, 4 or
-# 16 channels. Sums are cut into parts of no fewer than 2048 positions, or of several samples.
+# The narrow kernels compute runs of 4 along the depth, from 2x2x2 inputs each, and rows of 32 lanes; direct ones 1, 4
+# or 16 channels. Sums are cut into parts of no fewer than 2048 positions, or of several samples.
 NARROW_EDGES = [
     Case(name, input, (input[1], o, 3, 3, 3), bias, (s, s, s), (p, p, p), (op, op, op), (d, d, d), groups)
     for name, input, o, groups, bias, s, p, op, d in [
