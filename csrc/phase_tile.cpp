@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <array>
 
+#include "divisor.h"
+
 namespace mps_conv_transpose3d {
 namespace {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t volume(Extent size) { return int64_t{size.d} * size.h * size.w; }
+
+int64_t boxes_of(const PhaseTile& t) { return int64_t{t.boxes.d.value} * t.boxes.h.value * t.boxes.w.value; }
 
 // Exact for quotients a / n with a * n < 65536.
 int reciprocal_of(int n) { return 65536 / n + 1; }
@@ -30,7 +34,7 @@ int64_t taps_of(const ConvTranspose3dParams& p, Extent shifts) {
 }
 
 PhaseTile make_tile(const ConvTranspose3dParams& p, Extent shifts, Extent box) {
-  const auto boxes = [](const Axis& axis, int size) { return static_cast<int>(ceil_div(axis.quotients, size)); };
+  const auto boxes = [](const Axis& axis, int size) { return make_divisor(ceil_div(axis.quotients, size)); };
   PhaseTile t{};
   t.box = box;
   t.boxes = {boxes(p.depth, box.d), boxes(p.height, box.h), boxes(p.width, box.w)};
@@ -45,7 +49,9 @@ PhaseTile make_tile(const ConvTranspose3dParams& p, Extent shifts, Extent box) {
   t.copies = t.copies_h * copies_w;
   t.staged = {box.d + shifts.d - 1, box.h + shifts.h - t.copies_h, box.w + shifts.w - copies_w};
   const int copy = static_cast<int>(volume(t.staged));
-  t.pitch = {t.staged.h * t.staged.w, halo_h ? t.staged.w : copy, halo_w ? 1 : copy * t.copies_h};
+  t.pitch = {t.staged.h * t.staged.w * kPhaseDepth, (halo_h ? t.staged.w : copy) * kPhaseDepth,
+             (halo_w ? 1 : copy * t.copies_h) * kPhaseDepth};
+  t.output_step = {p.depth.stride * p.output.depth, p.height.stride * p.output.height, p.width.stride * p.output.width};
   // A last fragment that is not full reads on.
   t.positions = copy * t.copies + (t.rows % 8 == 0 ? 0 : 8 - t.rows % 8);
   t.box_reciprocal = reciprocal_of(box);
@@ -67,16 +73,16 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
   // staging 8 elements about 20; 64 bytes are moved on the core in a cycle, and 32 of the lines of 128 that are
   // touched.
   const auto time = [&](const PhaseTile& t, int64_t memory) {
-    const int64_t simdgroups = phase_simdgroups(t), threadgroups = tiles * volume(t.boxes);
+    const int64_t simdgroups = phase_simdgroups(t), threadgroups = tiles * boxes_of(t);
     const int64_t staging = ceil_div(t.positions, 32) + ceil_div(8, simdgroups) * simdgroups;
-    const int64_t arithmetic = simdgroups * (taps * 2 * 20 + 60) + staging * 20;
+    const int64_t arithmetic = (simdgroups * (taps * 2 * 20 + 60) + staging * 20) / 4;
     const int64_t on_core = simdgroups * (volume(shifts) * 2 + taps) * 4 + t.positions + taps * 8;
     const int64_t rows = int64_t{t.box.d + shifts.d - 1} * (t.box.h + shifts.h - 1);
     const int64_t lines = (rows * (t.box.w + shifts.w + 30) + taps * 8 + 31) * kPhaseDepth / 8;
     const int64_t fit = std::max<int64_t>(std::min(kCoreMemory / memory, kCoreSimdgroups / simdgroups), 1);
     const int64_t resident = std::min(fit, ceil_div(threadgroups, cores));
     return ceil_div(threadgroups, resident * cores) * resident *
-           (steps * std::max({arithmetic, on_core, lines}) + simdgroups * 600);
+           (steps * std::max({arithmetic, on_core, lines}) + simdgroups * 200);
   };
   const auto sizes = [](const Axis& axis) {
     return std::array<int, 6>{std::min(axis.quotients, kMaxSize), 16, 8, 4, 2, 1};

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "divisor.h"
 #include "phase_tile.h"
 
 namespace mps_conv_transpose3d {
@@ -73,15 +74,6 @@ bool tiles_the_output_by_some_taps(const ConvTranspose3dParams& p) {
            axis.output == axis.input * axis.stride;
   };
   return tiles(p.depth) && tiles(p.height) && tiles(p.width);
-}
-
-Divisor make_divisor(int64_t n) {
-  int shift = 0;
-  while (int64_t{1} << shift < n) {
-    ++shift;
-  }
-  // Exact below 2^31: the multiplier exceeds 2^(31 + shift) / n by less than one (Granlund and Montgomery, 1994).
-  return {static_cast<int>(n), static_cast<unsigned>(ceil_div(int64_t{1} << (31 + shift), n)), shift};
 }
 
 Strides make_strides(const Strides5& s) {
@@ -292,7 +284,8 @@ Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, int64_t
 }
 
 Grid phases_grid(const ConvTranspose3dParams& p, const PhaseTile& t) {
-  const int64_t threads = 32 * phase_simdgroups(t), boxes = int64_t{t.boxes.d} * t.boxes.h * t.boxes.w;
+  const int64_t threads = 32 * phase_simdgroups(t),
+                boxes = int64_t{t.boxes.d.value} * t.boxes.h.value * t.boxes.w.value;
   const int64_t columns = phase_column_tiles(p), depth = product_of(Pass::forward, Method::phases_gemm, p).depth;
   return {{(t.boxes_first ? boxes : columns) * threads, t.boxes_first ? columns : boxes, int64_t{p.batch} * p.groups},
           {static_cast<uint32_t>(threads), 1, 1},

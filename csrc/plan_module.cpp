@@ -68,7 +68,11 @@ PYBIND11_MODULE(_plan, m) {
   };
   py::class_<PhaseTile>(m, "PhaseTile")
       .def_property_readonly("box", extent(&PhaseTile::box))
-      .def_property_readonly("boxes", extent(&PhaseTile::boxes))
+      .def_property_readonly("boxes",
+                             [](const PhaseTile& tile) {
+                               const Divisors& boxes = tile.boxes;
+                               return std::array<int, 3>{boxes.d.value, boxes.h.value, boxes.w.value};
+                             })
       .def_property_readonly("shifts", extent(&PhaseTile::shifts))
       .def_property_readonly("staged", extent(&PhaseTile::staged))
       .def_property_readonly("pitch", extent(&PhaseTile::pitch))

@@ -91,7 +91,7 @@ METAL_FUNC void store_two(device T* to, int step, bool both, float first, float 
 
 // A simdgroup's fragments of the output. A float32 sum over thousands of products loses digits to its own size: what
 // has been summed is added to a total, so that the error grows with the square root of a sum's depth.
-template <typename Element, bool kThreeTaps>
+template <typename Element, bool kK3S2>
 struct PhaseSums {
   // Loops over fragments are unrolled, and functions inlined (METAL_FUNC), so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kPhaseRows][kPhaseColumns];
@@ -166,7 +166,7 @@ struct PhaseSums {
     ++steps;
 #pragma unroll
     for (int f = 0; f < kPhaseColumns; ++f) {
-      if (!kThreeTaps || steps % (8 / taps_of_phase(f)) == 0) {
+      if (!kK3S2 || steps % (8 / taps_of_phase(f)) == 0) {
         add_to_total(f);
       }
     }
@@ -184,8 +184,109 @@ struct PhaseSums {
   METAL_FUNC float2 value(int i, int f) { return total[i][f] + float2(sum[i][f].thread_elements()); }
 };
 
-// threadgroups: x, y = tile of (o, phase), box of q or the other way round, z = (n, group)
-template <typename T, bool kThreeTaps>
+// What a kernel other than k3s2 looks up: of each fragment of a tile its output channels and phase, and of the shifts
+// that are staged at a time, one to a lane, the fragments that have a tap, and the taps in their order.
+template <bool kUsed>
+struct PhaseTables {
+  static constexpr constant int kShifts = kUsed ? kMaxReachBits : 1, kFragments = kUsed ? kPhaseColumns : 1;
+  static constexpr constant int kLanes = kUsed ? 32 : 1;
+  // Of each fragment, its tap along an axis for every shift along that axis, those of height behind those of depth, and
+  // so on; and for every shift, which fragments have a tap.
+  short taps[kShifts * kFragments];
+  uint having_along[kShifts];
+  int channel[kFragments], offset[kFragments];
+  uint beyond[kFragments];
+  uint having[kLanes];
+  int shift_offset[kLanes];
+  int tap_offset[kLanes], tap_channel[kLanes];
+  int tap_count;
+};
+
+template <bool kUsed>
+METAL_FUNC void fill_fragments(threadgroup PhaseTables<kUsed>& tables, constant ConvTranspose3dParams& p,
+                               int column_tile, int thread_index, int threads) {
+  constant Axis &depth = p.depth, &height = p.height, &width = p.width;
+  const int shifts_dh = depth.shifts + height.shifts, all_shifts = shifts_dh + width.shifts;
+  for (int e = thread_index; e < all_shifts * kPhaseColumns; e += threads) {
+    const int s = e / kPhaseColumns;
+    const Place phase = place_of(column_tile * kPhaseColumns + e % kPhaseColumns, p.phases);
+    tables.taps[e] = short(phase.outer * 8 >= p.out_channels ? -1
+                           : s < depth.shifts                ? tap_of(depth, phase.d, depth.first_shift + s)
+                           : s < shifts_dh ? tap_of(height, phase.h, height.first_shift + s - depth.shifts)
+                                           : tap_of(width, phase.w, width.first_shift + s - shifts_dh));
+  }
+  for (int f = thread_index; f < kPhaseColumns; f += threads) {
+    const Place phase = place_of(column_tile * kPhaseColumns + f, p.phases);
+    tables.channel[f] = phase.outer * 8;
+    tables.offset[f] = phase.outer * 8 * int(p.output.channel) + offset_of(p.output, phase);
+    tables.beyond[f] =
+        joined(last_is_beyond(depth, phase.d), last_is_beyond(height, phase.h), last_is_beyond(width, phase.w), 1, 1) |
+        kNoBits;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  for (int s = thread_index; s < all_shifts; s += threads) {
+    uint having = 0;
+    for (int f = 0; f < kPhaseColumns; ++f) {
+      having |= uint(tables.taps[s * kPhaseColumns + f] >= 0) << f;
+    }
+    tables.having_along[s] = having;
+  }
+}
+
+// By one simdgroup: the shifts from `first` on.
+template <bool kUsed>
+METAL_FUNC void fill_shifts(threadgroup PhaseTables<kUsed>& tables, constant ConvTranspose3dParams& p,
+                            constant PhaseTile& t, Place first, int lane) {
+  const int shifts_d = p.depth.shifts, shifts_dh = shifts_d + p.height.shifts;
+  const int row = lane / t.shifts.w, plane = row / t.shifts.h;
+  const Place at = {0, plane, row - plane * t.shifts.h, lane - row * t.shifts.w};
+  const int d = first.d + at.d, h = first.h + at.h, w = first.w + at.w;
+  uint having = 0;
+  if (at.d < t.shifts.d && d < shifts_d && h < p.height.shifts && w < p.width.shifts) {
+    having = tables.having_along[d] & tables.having_along[shifts_d + h] & tables.having_along[shifts_dh + w];
+  }
+  tables.having[lane] = having;
+  tables.shift_offset[lane] = at.d * t.pitch.d + at.h * t.pitch.h + at.w * t.pitch.w;
+  int tap = int(simd_prefix_exclusive_sum(popcount(having)));
+  for (int f = 0; f < kPhaseColumns; ++f) {
+    if (having & 1u << f) {
+      tables.tap_offset[tap] =
+          tables.channel[f] * taps_per_filter(p) + tap_index(p, tables.taps[d * kPhaseColumns + f],
+                                                             tables.taps[(shifts_d + h) * kPhaseColumns + f],
+                                                             tables.taps[(shifts_dh + w) * kPhaseColumns + f]);
+      tables.tap_channel[tap] = tables.channel[f];
+      ++tap;
+    }
+  }
+  if (lane == 31) {
+    tables.tap_count = tap;
+  }
+}
+
+// Both phases along the width of two channels, of a row of k3s2.
+template <typename T>
+METAL_FUNC void store_k3s2(device T* y_row, thread const float2* value, device const T* bias,
+                           constant ConvTranspose3dParams& p, int o, uint last) {
+  const uint beyond_d = last_is_beyond(p.depth, 1), beyond_h = last_is_beyond(p.height, 1) << 1;
+  const bool two = !((last & 4) && last_is_beyond(p.width, 1));
+#pragma unroll
+  for (int e = 0; e < 2; ++e) {
+    if (o + e < p.out_channels) {
+      const float added = has_bias ? float(bias[o + e]) : 0;
+      device T* y = y_row + (o + e) * int(p.output.channel);
+#pragma unroll
+      for (int phase = 0; phase < kPhaseColumns; phase += 2) {
+        if ((last & ((phase & 4 ? beyond_d : 0) | (phase & 2 ? beyond_h : 0))) == 0) {
+          store_two(y + ((phase & 4 ? p.output.depth : 0) + (phase & 2 ? p.output.height : 0)), p.output.width, two,
+                    value[phase][e] + added, value[phase + 1][e] + added);
+        }
+      }
+    }
+  }
+}
+
+// threadgroups: x and y = tile of (o, phase) and box of q, in the tile's order, z = (n, group)
+template <typename T, bool kK3S2>
 [[kernel]] void conv_transpose3d_forward_phases_gemm(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
@@ -195,166 +296,110 @@ template <typename T, bool kThreeTaps>
     uint thread_index [[thread_index_in_threadgroup]], uint simdgroup_index [[simdgroup_index_in_threadgroup]],
     uint lane_index [[thread_index_in_simdgroup]], uint simdgroup_count [[simdgroups_per_threadgroup]]) {
   using Element = typename Staging<T>::type;
-  constexpr int kK = kPhaseDepth, kFragment = 8 * kK;
-  constexpr int kTables = kThreeTaps ? 1 : kMaxReachBits;
-  // Of each fragment: its tap along an axis for every shift along that axis, those of height behind those of depth, and
-  // so on; and for every shift, which fragments have a tap.
-  threadgroup short axis_taps[kTables * kPhaseColumns];
-  threadgroup uint having_along[kTables];
-  threadgroup int channels[kPhaseColumns], fragment_offset[kPhaseColumns];
-  threadgroup uint beyond[kPhaseColumns];
-  // Of the shifts of a block: the fragments that have a tap, and how far the input is from the position. Of the taps:
-  // ...
-  threadgroup uint having[kMaxPhaseTaps];
-  threadgroup int shift_offset[kMaxPhaseTaps], tap_offset[kMaxPhaseTaps], tap_channels[kMaxPhaseTaps];
-  threadgroup int tap_count;
+  threadgroup PhaseTables<!kK3S2> tables;
 
   constant Axis &depth = p.depth, &height = p.height, &width = p.width;
   const int simdgroup = int(simdgroup_index), simdgroups = int(simdgroup_count), lane = int(lane_index);
+  const int threads = simdgroups * 32;
   const SampleGroup z = sample_group(p, int(tile.z + first));
-  const int n = z.n, group = z.group;
-  const int column_tile = int(t.boxes_first ? tile.y : tile.x);
-  const uint box_tile = t.boxes_first ? tile.x : tile.y;
-  const int filter = taps_per_filter(p), c_stride = p.out_channels * filter;
-  const long x_channel = p.input.channel, x_step = kK * x_channel;
-  const int shifts_dh = depth.shifts + height.shifts, all_shifts = shifts_dh + width.shifts;
-  threadgroup Element *x_tile = staged, *w_tile = staged + t.positions * kK;
-
-  const uint box_row = box_tile / uint(t.boxes.w), box_d = box_row / uint(t.boxes.h);
-  const Place box = {0, int(box_d) * t.box.d, int(box_row - box_d * uint(t.boxes.h)) * t.box.h,
-                     int(box_tile - box_row * uint(t.boxes.w)) * t.box.w};
-
-  if (!kThreeTaps) {
-    for (int e = int(thread_index); e < all_shifts * kPhaseColumns; e += simdgroups * 32) {
-      const int s = e / kPhaseColumns;
-      const Place phase = place_of(column_tile * kPhaseColumns + e % kPhaseColumns, p.phases);
-      axis_taps[e] = short(phase.outer * 8 >= p.out_channels ? -1
-                           : s < depth.shifts                ? tap_of(depth, phase.d, depth.first_shift + s)
-                           : s < shifts_dh ? tap_of(height, phase.h, height.first_shift + s - depth.shifts)
-                                           : tap_of(width, phase.w, width.first_shift + s - shifts_dh));
-    }
-    if (int(thread_index) < kPhaseColumns) {
-      const Place phase = place_of(column_tile * kPhaseColumns + int(thread_index), p.phases);
-      channels[thread_index] = phase.outer * 8;
-      fragment_offset[thread_index] = phase.outer * 8 * int(p.output.channel) + offset_of(p.output, phase);
-      beyond[thread_index] =
-          joined(last_is_beyond(depth, phase.d), last_is_beyond(height, phase.h), last_is_beyond(width, phase.w), 1, 1);
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (int s = int(thread_index); s < all_shifts; s += simdgroups * 32) {
-      uint fragments = 0;
-      for (int f = 0; f < kPhaseColumns; ++f) {
-        fragments |= uint(axis_taps[s * kPhaseColumns + f] >= 0) << f;
-      }
-      having_along[s] = fragments;
-    }
+  const int column_tile = int(t.boxes_first ? tile.y : tile.x), box_tile = int(t.boxes_first ? tile.x : tile.y);
+  const int box_row = quotient(box_tile, t.boxes.w), box_d = quotient(box_row, t.boxes.h);
+  const Place box = {0, box_d * t.box.d, (box_row - box_d * t.boxes.h.value) * t.box.h,
+                     (box_tile - box_row * t.boxes.w.value) * t.box.w};
+  if (!kK3S2) {
+    fill_fragments(tables, p, column_tile, int(thread_index), threads);
   }
 
-  // Of this simdgroup's rows: where the inputs of each fragment's first lie in the tile.
+  // The row of each fragment that this lane has: where its outputs begin, and along which axes it is the last; and
+  // where the inputs of the fragment's first row are staged.
+  threadgroup Element *x_tile = staged, *w_tile = staged + t.positions * kPhaseDepth;
   threadgroup const Element* x_row[kPhaseRows];
+  int y_offset[kPhaseRows];
+  uint last[kPhaseRows];
 #pragma unroll
   for (int i = 0; i < kPhaseRows; ++i) {
-    const int row = (simdgroup * kPhaseRows + i) * 8;
+    const int row = (simdgroup * kPhaseRows + i) * 8 + int((lane_index / 4 & 4) + lane_index / 2 % 4);
     const Place at = small_place_of(row < t.rows ? row : 0, t.box, t.box_reciprocal);
-    x_row[i] = x_tile + ((at.d * t.staged.h + at.h) * t.staged.w + at.w) * kK;
+    const Place q = {0, box.d + at.d, box.h + at.h, box.w + at.w};
+    x_row[i] = x_tile + simd_broadcast((at.d * t.staged.h + at.h) * t.staged.w + at.w, 0) * kPhaseDepth;
+    y_offset[i] = q.d * t.output_step.d + q.h * t.output_step.h + q.w * t.output_step.w;
+    last[i] = row < t.rows && q.d < depth.quotients && q.h < height.quotients && q.w < width.quotients
+                  ? joined(q.d == depth.quotients - 1, q.h == height.quotients - 1, q.w == width.quotients - 1, 1, 1)
+                  : kNoBits;
   }
 
-  const Place start = {0, box.d + depth.first_shift, box.h + height.first_shift, box.w + width.first_shift};
-  device const T* x = input + offset(p.input, n, group * p.in_channels);
-  device const T* w = weight + (group * p.in_channels + simdgroup) * c_stride;
-  threadgroup Element *x_own = x_tile + thread_index * kK, *w_own = w_tile + lane * kFragment + simdgroup * 8;
-  const int threads = simdgroups * 32, next_own = threads * kK;
-  const int w_next = kK * c_stride, w_step = simdgroups * c_stride, w_next_own = simdgroups * 8,
-            in_channels = p.in_channels;
-  const Extent pitch = {t.pitch.d * kK, t.pitch.h * kK, t.pitch.w * kK};
-  PhaseSums<Element, kThreeTaps> sums;
+  const int filter = kK3S2 ? 27 : taps_per_filter(p), w_channel = p.columns;
+  const long x_channel = p.input.channel;
+  device const T* x = input + offset(p.input, z.n, z.group * p.in_channels);
+  device const T* w = weight + (z.group * p.in_channels + simdgroup) * w_channel;
+  threadgroup Element *x_own = x_tile + thread_index * kPhaseDepth,
+                      *w_own = w_tile + (lane * kPhaseDepth + simdgroup) * 8;
+  const Extent pitch = t.pitch;
+  PhaseSums<Element, kK3S2> sums;
   for (int sd = 0; sd < depth.shifts; sd += t.shifts.d) {
     for (int sh = 0; sh < height.shifts; sh += t.shifts.h) {
       for (int sw = 0; sw < width.shifts; sw += t.shifts.w) {
-        // The positions that this thread stages; those outside of the input stay zero.
+        // The tap whose weights this lane stages, of the channels that its simdgroup stages.
+        int taps = 27, w_offset = column_tile * 8 * filter + lane, outputs = p.out_channels - column_tile * 8;
+        if (!kK3S2) {
+          threadgroup_barrier(mem_flags::mem_threadgroup);
+          if (simdgroup == 0) {
+            fill_shifts(tables, p, t, {0, sd, sh, sw}, lane);
+          }
+          threadgroup_barrier(mem_flags::mem_threadgroup);
+          taps = tables.tap_count;
+          w_offset = lane < taps ? tables.tap_offset[lane] : 0;
+          outputs = lane < taps ? p.out_channels - tables.tap_channel[lane] : 0;
+        }
+        // The positions that this thread stages; what is outside of the input stays zero.
+        const Place start = {0, box.d + depth.first_shift + sd, box.h + height.first_shift + sh,
+                             box.w + width.first_shift + sw};
         int x_offset[kOwnPhasePositions];
 #pragma unroll
         for (int i = 0; i < kOwnPhasePositions; ++i) {
-          const int e = int(thread_index) + i * simdgroups * 32;
           x_offset[i] = -1;
-          if (e < t.positions) {
-            Place at = small_place_of(e, t.staged, t.staged_reciprocal);
+          const int position = int(thread_index) + i * threads;
+          if (position < t.positions) {
+            Place at = small_place_of(position, t.staged, t.staged_reciprocal);
             if (t.copies > 1) {
               const int copy = at.d / t.staged.d, copy_w = copy / t.copies_h;
-              at.d -= copy * t.staged.d;
-              at.h += copy - copy_w * t.copies_h;
-              at.w += copy_w;
+              at = {0, at.d - copy * t.staged.d, at.h + copy - copy_w * t.copies_h, at.w + copy_w};
             }
-            at.d += start.d + sd;
-            at.h += start.h + sh;
-            at.w += start.w + sw;
+            at = {0, start.d + at.d, start.h + at.h, start.w + at.w};
             if (uint(at.d) < uint(depth.input) && uint(at.h) < uint(height.input) && uint(at.w) < uint(width.input)) {
               x_offset[i] = offset_of(p.input, at);
             } else {
-              stage_row(x_tile + e * kK, x, 0, 0);
+              stage_row(x_tile + position * kPhaseDepth, x, 0, 0);
             }
           }
-        }
-        // And the tap whose weights it stages, of the channels that its simdgroup stages.
-        int w_offset = column_tile * 8 * filter + lane, w_channels = p.out_channels - column_tile * 8, taps = 27;
-        if (!kThreeTaps) {
-          threadgroup_barrier(mem_flags::mem_threadgroup);
-          if (simdgroup == 0) {
-            const int lane_h = lane / t.shifts.w, lane_d = lane_h / t.shifts.h;
-            const int d = sd + lane_d, h = sh + lane_h - lane_d * t.shifts.h, v = sw + lane - lane_h * t.shifts.w;
-            uint fragments = 0;
-            if (lane_d < t.shifts.d && d < depth.shifts && h < height.shifts && v < width.shifts) {
-              fragments = having_along[d] & having_along[depth.shifts + h] & having_along[shifts_dh + v];
-            }
-            having[lane] = fragments;
-            shift_offset[lane] = (d - sd) * pitch.d + (h - sh) * pitch.h + (v - sw) * pitch.w;
-            int tap = int(simd_prefix_exclusive_sum(popcount(fragments)));
-            for (int f = 0; f < kPhaseColumns; ++f) {
-              if (fragments & 1u << f) {
-                tap_offset[tap] = channels[f] * filter + tap_index(p, axis_taps[d * kPhaseColumns + f],
-                                                                   axis_taps[(depth.shifts + h) * kPhaseColumns + f],
-                                                                   axis_taps[(shifts_dh + v) * kPhaseColumns + f]);
-                tap_channels[tap] = p.out_channels - channels[f];
-                ++tap;
-              }
-            }
-            if (lane == 31) {
-              tap_count = tap;
-            }
-          }
-          threadgroup_barrier(mem_flags::mem_threadgroup);
-          taps = tap_count;
-          w_offset = lane < taps ? tap_offset[lane] : 0;
-          w_channels = lane < taps ? tap_channels[lane] : 0;
         }
 
         device const T *x_c = x, *w_c = w + w_offset;
-        const int count = t.shifts.d * t.shifts.h * t.shifts.w;
-        for (int c = in_channels; c > 0; c -= kK) {
+        for (int c = p.in_channels; c > 0; c -= kPhaseDepth) {
           threadgroup Element* x_to = x_own;
 #pragma unroll
           for (int i = 0; i < kOwnPhasePositions; ++i) {
             if (x_offset[i] >= 0) {
               stage_row(x_to, x_c + x_offset[i], x_channel, c);
             }
-            x_to += next_own;
+            x_to += threads * kPhaseDepth;
           }
-          x_c += x_step;
           if (lane < taps) {
             device const T* w_from = w_c;
             threadgroup Element* w_to = w_own;
-            for (int k = simdgroup; k < kK; k += simdgroups) {
-              stage_row(w_to, w_from, filter, k < c ? w_channels : 0);
-              w_from += w_step;
-              w_to += w_next_own;
+            for (int k = simdgroup; k < kPhaseDepth; k += simdgroups) {
+              stage_row(w_to, w_from, filter, k < c ? outputs : 0);
+              w_from += simdgroups * w_channel;
+              w_to += simdgroups * 8;
             }
           }
-          w_c += w_next;
+          x_c += kPhaseDepth * x_channel;
+          w_c += kPhaseDepth * w_channel;
           threadgroup_barrier(mem_flags::mem_threadgroup);
-          if (kThreeTaps) {
+          if (kK3S2) {
             sums.multiply(x_row, w_tile, pitch);
           } else {
-            sums.multiply(x_row, w_tile, having, shift_offset, count);
+            sums.multiply(x_row, w_tile, tables.having, tables.shift_offset, t.shifts.d * t.shifts.h * t.shifts.w);
           }
           sums.next_step();
           threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -363,19 +408,14 @@ template <typename T, bool kThreeTaps>
     }
   }
 
-  // A lane has two neighbouring columns of one row of each fragment.
-  const int row_of_lane = int((lane_index / 4 & 4) + lane_index / 2 % 4);
+  // Two neighbouring columns of each fragment, in this lane's row.
   const int column = int((lane_index / 4 & 2) * 2 + lane_index % 2 * 2);
-  const int y_channel = int(p.output.channel), o = column_tile * 8 + column;
-  device T* y = output + offset(p.output, n, group * p.out_channels);
-  if (kThreeTaps) {
-    y += o * y_channel;
+  const int y_channel = int(p.output.channel), out_channels = p.out_channels;
+  device const T* own_bias = nullptr;
+  if (has_bias) {
+    own_bias = bias + z.group * out_channels;
   }
-  float2 own_bias = 0;
-  if (kThreeTaps && has_bias && o < p.out_channels) {
-    own_bias = {float(bias[group * p.out_channels + o]),
-                float(bias[group * p.out_channels + min(o + 1, p.out_channels - 1)])};
-  }
+  device T* y = output + offset(p.output, z.n, z.group * out_channels);
 #pragma unroll
   for (int i = 0; i < kPhaseRows; ++i) {
     float2 value[kPhaseColumns];
@@ -383,39 +423,20 @@ template <typename T, bool kThreeTaps>
     for (int f = 0; f < kPhaseColumns; ++f) {
       value[f] = sums.value(i, f);
     }
-    const int row = (simdgroup * kPhaseRows + i) * 8 + row_of_lane;
-    const Place at = small_place_of(row, t.box, t.box_reciprocal);
-    const Place q = {0, box.d + at.d, box.h + at.h, box.w + at.w};
-    if (row < t.rows && q.d < depth.quotients && q.h < height.quotients && q.w < width.quotients) {
-      const Place at_o = {0, q.d * depth.stride, q.h * height.stride, q.w * width.stride};
-      device T* y_row = y + offset_of(p.output, at_o);
-      if (kThreeTaps) {
-        const bool two_d = at_o.d + 1 < depth.output, two_h = at_o.h + 1 < height.output;
-        const bool two_w = at_o.w + 1 < width.output;
+    if (last[i] & kNoBits) {
+      continue;
+    }
+    device T* y_row = y + y_offset[i];
+    if (kK3S2) {
+      store_k3s2(y_row, value, own_bias, p, column_tile * 8 + column, last[i]);
+    } else {
 #pragma unroll
-        for (int f = 0; f < kPhaseColumns; f += 2) {
-          if ((two_d || f < 4) && (two_h || f % 4 < 2)) {
-            device T* to = y_row + ((f < 4 ? 0 : p.output.depth) + (f % 4 < 2 ? 0 : p.output.height));
-            if (o < p.out_channels) {
-              store_two(to, p.output.width, two_w, value[f].x + own_bias.x, value[f + 1].x + own_bias.x);
-            }
-            if (o + 1 < p.out_channels) {
-              store_two(to + y_channel, p.output.width, two_w, value[f].y + own_bias.y, value[f + 1].y + own_bias.y);
-            }
-          }
-        }
-      } else {
-        const uint last =
-            joined(q.d == depth.quotients - 1, q.h == height.quotients - 1, q.w == width.quotients - 1, 1, 1);
+      for (int f = 0; f < kPhaseColumns; ++f) {
 #pragma unroll
-        for (int f = 0; f < kPhaseColumns; ++f) {
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const int any_o = channels[f] + column + e;
-            if (any_o < p.out_channels && (last & beyond[f]) == 0) {
-              const float any_bias = has_bias ? float(bias[group * p.out_channels + any_o]) : 0;
-              y_row[fragment_offset[f] + (column + e) * y_channel] = T(value[f][e] + any_bias);
-            }
+        for (int e = 0; e < 2; ++e) {
+          const int o = tables.channel[f] + column + e;
+          if (o < out_channels && (last[i] & tables.beyond[f]) == 0) {
+            y_row[tables.offset[f] + (column + e) * y_channel] = T(value[f][e] + (has_bias ? float(own_bias[o]) : 0));
           }
         }
       }

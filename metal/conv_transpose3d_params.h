@@ -84,10 +84,11 @@ struct Extent {
 // A threadgroup's part of the forward pass by phases.
 struct PhaseTile {
   Extent box;                                // rows: positions q, flattened
-  Extent boxes;                              // in the whole volume
+  Divisors boxes;                            // in the whole volume
   Extent shifts;                             // at most so many are staged at a time
   Extent staged;                             // positions of the input: the box with its halo
-  Extent pitch;                              // from a staged position to that of the next shift
+  Extent pitch;                              // elements from a staged position to that of the next shift
+  Extent output_step;                        // elements of the output from a position to the next
   Extent box_reciprocal, staged_reciprocal;  // 65536 / n + 1
   int copies, copies_h;                      // of `staged`, one for each shift along axes without a halo; along height
   int rows, positions;                       // of the box, and staged

@@ -53,15 +53,16 @@ def test_every_shift_finds_its_input(case: Case) -> None:
         copy_w = copy // t.copies_h
         staged[index] = (plane - copy * t.staged[0], h + copy - copy_w * t.copies_h, w + copy_w)
     assert t.positions >= volume * t.copies
+    pitches = [pitch // 8 for pitch in t.pitch]  # 8 channels of a position are neighbours
     for row, position in enumerate(places(t.box)):
         assert by_reciprocal(row, t.box, t.box_reciprocal) == position
         first = by_reciprocal(row - row % 8, t.box, t.box_reciprocal)
         index = (first[0] * t.staged[1] + first[1]) * t.staged[2] + first[2] + row % 8
         for shift in places(t.shifts):
             expected = tuple(p + s for p, s in zip(position, shift))
-            assert staged[index + sum(s * pitch for s, pitch in zip(shift, t.pitch))] == expected
+            assert staged[index + sum(s * pitch for s, pitch in zip(shift, pitches))] == expected
     # A last fragment that is not full reads nothing that is not staged.
-    end = math.ceil(t.rows / 8) * 8 - t.rows + index + sum((s - 1) * pitch for s, pitch in zip(t.shifts, t.pitch))
+    end = math.ceil(t.rows / 8) * 8 - t.rows + index + sum((s - 1) * pitch for s, pitch in zip(t.shifts, pitches))
     assert end < t.positions
 
 
