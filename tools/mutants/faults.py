@@ -18,6 +18,7 @@ ENCODER = "csrc/kernels.mm"
 OPERATORS = "csrc/operators.cpp"
 ARGUMENTS = "csrc/arguments.cpp"
 PLAN = "csrc/plan.cpp"
+PHASE_TILE = "csrc/phase_tile.cpp"
 REGISTRATION = "csrc/registration.cpp"
 
 # In the order in which they are asked; the first test that fails is the one that caught the fault.
@@ -178,16 +179,58 @@ FAULTS = [
     Fault(
         "bias of another channel",
         PHASES_GEMM,
-        "float(bias[group * p.out_channels + any_o])",
-        "float(bias[any_o])",
+        "own_bias = bias + z.group * out_channels;",
+        "own_bias = bias;",
         "every group gets the first group's bias",
     ),
     Fault(
         "missing barrier after staging",
         PHASES_GEMM,
-        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          if (kThreeTaps) {",
-        "          if (kThreeTaps) {",
+        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          if (kK3S2) {",
+        "          if (kK3S2) {",
         "a tile is multiplied before the other threads have brought their part",
+    ),
+    Fault(
+        "missing barrier after the taps of a block",
+        PHASES_GEMM,
+        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          taps = tables.tap_count;",
+        "          taps = tables.tap_count;",
+        "weights of other taps are staged",
+    ),
+    Fault(
+        "halo not cleared",
+        PHASES_GEMM,
+        "stage_row(x_tile + position * kPhaseDepth, x, 0, 0);",
+        "",
+        "outputs at the border learn from what another threadgroup left",
+    ),
+    Fault(
+        "weights beyond the last channel",
+        PHASES_GEMM,
+        "k < c ? outputs : 0",
+        "outputs",
+        "what lies behind the weight is multiplied",
+    ),
+    Fault(
+        "taps of phases exchanged",
+        PHASES_GEMM,
+        "return phase + 1 - 2 * shift;",
+        "return phase + 1 - 2 * (phase - shift);",
+        "every second output meets the wrong tap",
+    ),
+    Fault(
+        "last output of an odd width",
+        PHASES_GEMM,
+        "const bool two = !((last & 4) && last_is_beyond(p.width, 1));",
+        "const bool two = true;",
+        "the next row begins with the end of this one",
+    ),
+    Fault(
+        "halo across lines",
+        PHASE_TILE,
+        "const bool halo_w = box.w % 8 == 0 || box.d * box.h == 1;",
+        "const bool halo_w = true;",
+        "rows of the output meet the inputs of others",
     ),
     Fault(
         "bias of the first group",
@@ -311,8 +354,8 @@ FAULTS = [
     Fault(
         "swapped strides",
         PLAN,
-        "static_cast<int>(s[2]), static_cast<int>(s[3]),",
-        "static_cast<int>(s[3]), static_cast<int>(s[2]),",
+        "narrow(s[2]), narrow(s[3]),",
+        "narrow(s[3]), narrow(s[2]),",
         "depth and height are exchanged in memory",
     ),
     Fault(
