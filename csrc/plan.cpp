@@ -118,12 +118,26 @@ struct Grid {
 int64_t taps_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.taps} * p.height.taps * p.width.taps; }
 int64_t positions_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.input} * p.height.input * p.width.input; }
 
-// As many parts of a sum as keep a large GPU busy, each of no fewer than 8 positions a thread. With 1824 threadgroups
-// all of the 38 cores of an M2 Max, and of the 8 of an M1, get as many, and they have room for 6 at a time; with 114
-// parts 2 channels fill an M2 Max once.
-SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int64_t batch) {
-  constexpr int64_t kThreadgroups = 1824, kMostParts = 114, kLeastPositions = 8 * kThreads;
-  const int64_t wanted = std::clamp<int64_t>(kThreadgroups / threadgroups, 1, kMostParts);
+// Parts of a sum, each of `threadgroups` threadgroups, of no fewer than 8 positions a thread. So many that a part's
+// data stay in the cache for all that read them, about 1824 threadgroups (8 rounds of those that are resident on 38
+// cores), and such that each core gets the same number. More than 114 parts, which 2 channels need to fill 38 cores,
+// would be long to add up.
+SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int64_t batch, const Device& device) {
+  constexpr int64_t kThreadgroups = 1824, kResident = 6, kMostParts = 114, kLeastPositions = 8 * kThreads;
+  const int64_t at_once = kResident * device.cores;
+  const int64_t most_rounds = ceil_div(std::min(kThreadgroups, kMostParts * threadgroups), at_once);
+  int64_t wanted = 1;
+  double best_time = 0;
+  for (int64_t rounds = most_rounds; rounds > std::max<int64_t>(most_rounds - 8, 0); --rounds) {
+    const int64_t parts = std::clamp<int64_t>(rounds * at_once / threadgroups, 1, kMostParts);
+    const int64_t all = parts * threadgroups;
+    const int64_t on_a_core = all > at_once ? ceil_div(all, at_once) * kResident : ceil_div(all, device.cores);
+    const double time = static_cast<double>(on_a_core) / static_cast<double>(parts);
+    if (rounds == most_rounds || time < best_time) {
+      wanted = parts;
+      best_time = time;
+    }
+  }
   const int64_t chunks = std::clamp<int64_t>(wanted / batch, 1, ceil_div(rows * row_length, kLeastPositions));
   const int64_t length = ceil_div(rows, chunks);
   SplitK split{};
@@ -134,13 +148,13 @@ SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int6
   return split;
 }
 
-SplitK choose_parts(Pass pass, Method method, const ConvTranspose3dParams& p) {
+SplitK choose_parts(Pass pass, Method method, const ConvTranspose3dParams& p, const Device& device) {
   const int64_t outputs = int64_t{p.groups} * p.out_channels, pairs = outputs * p.in_channels;
   if (pass == Pass::bias_grad) {
-    return choose_parts(outputs, int64_t{p.depth.output} * p.height.output * p.width.output, 1, p.batch);
+    return choose_parts(outputs, int64_t{p.depth.output} * p.height.output * p.width.output, 1, p.batch, device);
   }
   return choose_parts(method == Method::narrow ? pairs : pairs * taps_of(p), int64_t{p.depth.input} * p.height.input,
-                      p.width.input, p.batch);
+                      p.width.input, p.batch, device);
 }
 
 Grid direct_grid(Pass pass, const ConvTranspose3dParams& p, int64_t parts) {
@@ -576,7 +590,7 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
   const bool is_sum = pass == Pass::weight_grad || pass == Pass::bias_grad;
   if (is_scalar(method)) {
     if (is_sum) {
-      plan.split_k = choose_parts(pass, method, p);
+      plan.split_k = choose_parts(pass, method, p, device);
     }
     const int64_t parts = plan.split_k.splits, outputs = int64_t{p.groups} * p.out_channels;
     add({pass, method, dtype}, method == Method::direct ? direct_grid(pass, p, parts) : narrow_grid(pass, p, parts));

@@ -117,18 +117,19 @@ def test_narrow_grid_covers_the_elements() -> None:
     assert plan.has_bias_grad and plan.steps[1].threads == [8 * 27 + 8, 1, 1]
 
 
-def test_large_sums_are_cut_into_parts() -> None:
-    """Enough threadgroups for any GPU, each with enough to do, and never many parts."""
-    g = geometry(in_channels=16, out_channels=16, groups=16, input=[64] * 3, kernel=[3] * 3, stride=[2] * 3)
-    g.padding = [1] * 3
+@pytest.mark.parametrize("channels", [2, 16, 25, 500])
+@pytest.mark.parametrize("cores", [8, 10, 38])
+def test_large_sums_are_cut_into_parts(channels: int, cores: int) -> None:
+    """Whole rounds, nearly, of the 6 threadgroups that a core has room for; and never many parts."""
+    g = geometry(in_channels=channels, out_channels=channels, groups=channels, input=[64] * 3, kernel=[3] * 3)
+    g.padding, g.stride = [1] * 3, [2] * 3
     for pass_ in SUMS:
-        first = steps(pass_, g)[0]
-        threadgroups = math.prod(first.threads) // math.prod(first.threads_per_threadgroup)
-        assert 1600 <= threadgroups <= 1824
-    g.batch = 1000
-    for pass_ in SUMS:
-        one = steps(pass_, g)[1].threads[0]
-        assert _plan.make_plan(pass_, _plan.DataType.float32, g).partial_sums <= 114 * one
+        for batch in (1, 1000):
+            g.batch = batch
+            plan = _plan.make_plan(pass_, _plan.DataType.float32, g, cores=cores)
+            threadgroups = math.prod(plan.steps[0].threads) // math.prod(plan.steps[0].threads_per_threadgroup)
+            assert plan.partial_sums <= 114 * plan.steps[1].threads[0]
+            assert threadgroups > 0.85 * 6 * cores * math.ceil(threadgroups / (6 * cores))
 
 
 @geometries
