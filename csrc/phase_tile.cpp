@@ -11,8 +11,6 @@ namespace {
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t volume(Extent size) { return int64_t{size.d} * size.h * size.w; }
 
-int64_t boxes_of(const PhaseTile& t) { return int64_t{t.boxes.d.value} * t.boxes.h.value * t.boxes.w.value; }
-
 // Exact for quotients a / n with a * n < 65536.
 int reciprocal_of(int n) { return 65536 / n + 1; }
 Extent reciprocal_of(Extent size) { return {reciprocal_of(size.d), reciprocal_of(size.h), reciprocal_of(size.w)}; }
@@ -33,27 +31,42 @@ int64_t taps_of(const ConvTranspose3dParams& p, Extent shifts) {
                   outputs * of_all(d, shifts.d) * of_all(h, shifts.h) * of_all(w, shifts.w));
 }
 
+// What is staged for a box.
+struct Staged {
+  bool halo_h, halo_w;
+  Extent size;
+  int copies_h, copies_w, positions;
+};
+
+// A fragment's rows are neighbours in what is staged, so an axis has a halo only where fragments begin anew with each
+// of its lines. Otherwise what its shifts meet is staged for each of them. A last fragment that is not full reads on.
+Staged staged_of(Extent box, Extent shifts) {
+  Staged s{};
+  const int rows = static_cast<int>(volume(box));
+  s.halo_w = box.w % 8 == 0 || box.d * box.h == 1;
+  s.halo_h = s.halo_w || box.h * box.w % 8 == 0 || box.d == 1;
+  s.copies_h = s.halo_h ? 1 : shifts.h;
+  s.copies_w = s.halo_w ? 1 : shifts.w;
+  s.size = {box.d + shifts.d - 1, box.h + shifts.h - s.copies_h, box.w + shifts.w - s.copies_w};
+  s.positions = static_cast<int>(volume(s.size)) * s.copies_h * s.copies_w + (8 - rows % 8) % 8;
+  return s;
+}
+
 PhaseTile make_tile(const ConvTranspose3dParams& p, Extent shifts, Extent box) {
   const auto boxes = [](const Axis& axis, int size) { return make_divisor(ceil_div(axis.quotients, size)); };
+  const Staged staged = staged_of(box, shifts);
+  const int copy = static_cast<int>(volume(staged.size)) * kPhaseDepth, line = staged.size.w * kPhaseDepth;
   PhaseTile t{};
   t.box = box;
   t.boxes = {boxes(p.depth, box.d), boxes(p.height, box.h), boxes(p.width, box.w)};
   t.shifts = shifts;
   t.rows = static_cast<int>(volume(box));
-  // A fragment's rows are neighbours in what is staged, so an axis has a halo only where fragments begin anew with
-  // each of its lines. Otherwise what its shifts meet is staged for each of them.
-  const bool halo_w = box.w % 8 == 0 || box.d * box.h == 1;
-  const bool halo_h = halo_w || box.h * box.w % 8 == 0 || box.d == 1;
-  const int copies_w = halo_w ? 1 : shifts.w;
-  t.copies_h = halo_h ? 1 : shifts.h;
-  t.copies = t.copies_h * copies_w;
-  t.staged = {box.d + shifts.d - 1, box.h + shifts.h - t.copies_h, box.w + shifts.w - copies_w};
-  const int copy = static_cast<int>(volume(t.staged));
-  t.pitch = {t.staged.h * t.staged.w * kPhaseDepth, (halo_h ? t.staged.w : copy) * kPhaseDepth,
-             (halo_w ? 1 : copy * t.copies_h) * kPhaseDepth};
+  t.staged = staged.size;
+  t.positions = staged.positions;
+  t.copies_h = staged.copies_h;
+  t.copies = staged.copies_h * staged.copies_w;
+  t.pitch = {staged.size.h * line, staged.halo_h ? line : copy, staged.halo_w ? kPhaseDepth : copy * t.copies_h};
   t.output_step = {p.depth.stride * p.output.depth, p.height.stride * p.output.height, p.width.stride * p.output.width};
-  // A last fragment that is not full reads on.
-  t.positions = copy * t.copies + (t.rows % 8 == 0 ? 0 : 8 - t.rows % 8);
   t.box_reciprocal = reciprocal_of(box);
   t.staged_reciprocal = reciprocal_of(t.staged);
   // Neighbouring threadgroups share the larger operand, so that it is read from memory once.
@@ -62,53 +75,76 @@ PhaseTile make_tile(const ConvTranspose3dParams& p, Extent shifts, Extent box) {
   return t;
 }
 
+// Sizes of a box along an axis, and how many boxes that makes. So small that reciprocals are exact.
+struct Sizes {
+  int count = 0;
+  std::array<int, 7> size{}, boxes{};
+
+  explicit Sizes(const Axis& axis) {
+    constexpr int kMost = 32;
+    const int all = std::min(axis.quotients, kMost), half = (all + 1) / 2;
+    for (const int n : {all, half, 16, 8, 4, 2, 1}) {
+      if (n <= all && std::find(size.begin(), size.begin() + count, n) == size.begin() + count) {
+        size[count] = n;
+        boxes[count++] = static_cast<int>(ceil_div(axis.quotients, n));
+      }
+    }
+  }
+};
+
 // The tile of least time that stages so many shifts at a time; of no rows if none fits.
 PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cores) {
-  constexpr int64_t kCoreMemory = 60 << 10, kMemory = 21 << 10, kMaxRows = 128;
+  constexpr int64_t kCoreMemory = 60 << 10, kMemory = 21 << 10;
   constexpr int64_t kCoreSimdgroups = 16;  // with some 100 registers
-  static constexpr int kMaxSize = 32;      // of a box along an axis: so small that reciprocals are exact
+  constexpr int64_t kBusy = 6;             // simdgroups that hide the latency of a core's arithmetic
+  constexpr int kMinRows = 16, kMaxRows = 128;
   const int64_t taps = taps_of(p, {p.depth.shifts, p.height.shifts, p.width.shifts});
   const int64_t tiles = phase_column_tiles(p) * p.batch * p.groups, steps = ceil_div(p.in_channels, kPhaseDepth);
-  // Cycles of a core, of which each bound is one: a product of two fragments takes a simdgroup 20 of its own, and
-  // staging 8 elements about 20; 64 bytes are moved on the core in a cycle, and 32 of the lines of 128 that are
-  // touched.
-  const auto time = [&](const PhaseTile& t, int64_t memory) {
-    const int64_t simdgroups = phase_simdgroups(t), threadgroups = tiles * boxes_of(t);
-    const int64_t staging = ceil_div(t.positions, 32) + ceil_div(8, simdgroups) * simdgroups;
+  const int64_t loads = volume(shifts) * 2 + taps, w_memory = taps_of(p, shifts) * 8;
+  Extent best{};
+  int64_t least = 0;
+  // Cycles of a core, of which each bound is one: 4 simdgroups at a time, which take 20 for a product of two fragments
+  // and some 20 to stage 8 elements; 64 bytes are moved on the core, and 32 of the lines of 128 that are touched.
+  const auto time = [&](Extent box, int64_t boxes, int64_t positions, int64_t memory) {
+    const int64_t simdgroups = (volume(box) + 15) / 16, threadgroups = tiles * boxes;
+    const int64_t staging = (positions + 31) / 32 + (simdgroups < 4 ? 8 + simdgroups : 8);
     const int64_t arithmetic = (simdgroups * (taps * 2 * 20 + 60) + staging * 20) / 4;
-    const int64_t on_core = simdgroups * (volume(shifts) * 2 + taps) * 4 + t.positions + taps * 8;
-    const int64_t rows = int64_t{t.box.d + shifts.d - 1} * (t.box.h + shifts.h - 1);
-    const int64_t lines = (rows * (t.box.w + shifts.w + 30) + taps * 8 + 31) * kPhaseDepth / 8;
+    const int64_t on_core = simdgroups * loads * 4 + positions + taps * 8;
+    const int64_t rows = int64_t{box.d + shifts.d - 1} * (box.h + shifts.h - 1);
+    const int64_t lines = rows * (box.w + shifts.w + 30) + taps * 8 + 31;
+    const int64_t one = steps * std::max({arithmetic, on_core, lines}) + simdgroups * 200;
+    if (least > 0 && threadgroups * one >= least * cores) {
+      return least;  // no less, however the threadgroups fall on the cores; and no division
+    }
     const int64_t fit = std::max<int64_t>(std::min(kCoreMemory / memory, kCoreSimdgroups / simdgroups), 1);
     const int64_t resident = std::min(fit, ceil_div(threadgroups, cores));
-    return ceil_div(threadgroups, resident * cores) * resident *
-           (steps * std::max({arithmetic, on_core, lines}) + simdgroups * 200);
+    return ceil_div(threadgroups, resident * cores) * std::max(resident, ceil_div(kBusy, simdgroups)) * one;
   };
-  const auto sizes = [](const Axis& axis) {
-    return std::array<int, 6>{std::min(axis.quotients, kMaxSize), 16, 8, 4, 2, 1};
-  };
-  PhaseTile best{};
-  int64_t least = 0;
-  for (const int w : sizes(p.width)) {
-    for (const int h : sizes(p.height)) {
-      for (const int d : sizes(p.depth)) {
-        if (d > p.depth.quotients || h > p.height.quotients || w > p.width.quotients || d * h * w > kMaxRows) {
+  const Sizes along_d(p.depth), along_h(p.height), along_w(p.width);
+  const int few = std::min<int>(kMinRows, along_d.size[0] * along_h.size[0] * along_w.size[0]);
+  for (int i = 0; i < along_w.count; ++i) {
+    for (int j = 0; j < along_h.count; ++j) {
+      for (int k = 0; k < along_d.count; ++k) {
+        const Extent box{along_d.size[k], along_h.size[j], along_w.size[i]};
+        const int rows = box.d * box.h * box.w;
+        if (rows < few || rows > kMaxRows) {
           continue;
         }
-        const PhaseTile t = make_tile(p, shifts, {d, h, w});
-        const int64_t memory = phase_memory(p, t, sizeof(float));
-        if (t.positions > kOwnPhasePositions * 32 * phase_simdgroups(t) || memory > kMemory) {
+        const int64_t positions = staged_of(box, shifts).positions;
+        const int64_t memory = (positions + w_memory) * kPhaseDepth * static_cast<int64_t>(sizeof(float));
+        if (positions > kOwnPhasePositions * 32 * ((rows + 15) / 16) || memory > kMemory) {
           continue;
         }
-        const int64_t t_time = time(t, memory);
-        if (best.rows == 0 || t_time < least) {
-          best = t;
-          least = t_time;
+        const int64_t boxes = int64_t{along_d.boxes[k]} * along_h.boxes[j] * along_w.boxes[i];
+        const int64_t t = time(box, boxes, positions, memory);
+        if (best.d == 0 || t < least) {
+          best = box;
+          least = t;
         }
       }
     }
   }
-  return best;
+  return best.d == 0 ? PhaseTile{} : make_tile(p, shifts, best);
 }
 
 }  // namespace
