@@ -34,6 +34,17 @@ class Counted:
     extra_bytes: int  # of device memory, beside the operands and the result
 
 
+def tensors_of(problem: Problem) -> dict[str, torch.Tensor]:
+    c = problem.case
+    shapes = {"input": c.input, "weight": c.weight}
+    if problem.op != "forward":
+        shapes["output"] = c.output
+    elif c.bias:
+        shapes["bias"] = (c.out_channels,)
+    dtype = getattr(torch, problem.dtype)
+    return {name: torch.empty(shape, dtype=dtype, device="mps") for name, shape in shapes.items()}
+
+
 def run(problem: Problem, tensors: dict[str, torch.Tensor]) -> object:
     c = problem.case
     bias = tensors.get("bias")
@@ -72,13 +83,7 @@ def count(problem: Problem, method: str | None = None, cores: int = 10, accesses
 
     `method` is one of those of `torch.ops.mps_conv_transpose3d.force_method`; None: what the plan chooses.
     """
-    c, dtype = problem.case, getattr(torch, problem.dtype)
-    shapes = {"input": c.input, "weight": c.weight}
-    if problem.op != "forward":
-        shapes["output"] = c.output
-    elif c.bias:
-        shapes["bias"] = (c.out_channels,)
-    tensors = {name: torch.empty(shape, dtype=dtype, device="mps") for name, shape in shapes.items()}
+    tensors = tensors_of(problem)
     torch.ops.mps_conv_transpose3d.force_method(method)
     torch.ops.mps_conv_transpose3d.force_cores(cores)
     try:

@@ -12,6 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import bench
+import choose
 from cases import BY_NAME, NETWORKS, SWEEP, Case
 from peers import PEERS
 from problem import OPS, Problem
@@ -58,3 +59,14 @@ def test_records_of_a_small_call(tmp_path, record):
         assert r["moved_bytes"] >= 0.9 * r["compulsory_bytes"]
         assert r["limit_ms"] / r["modelled_ms"] == pytest.approx(r["fraction"], abs=0.02) and 0 < r["fraction"] <= 1
     assert {r["peer"] for r in records if "peer" in r} == {bench.DIRECT, *(peer.name for peer in PEERS)}
+
+
+def test_every_method_beside_the_choice(capsys, record):
+    smallest = min((case for case in NETWORKS if case.groups == 1), key=lambda case: case.multiplications)
+    choose.main([smallest.name, "--ops", "input_grad", "--chips", "M1"])
+    printed = capsys.readouterr().out
+    problem = Problem(smallest, "input_grad", "float32")
+    methods = list(choose.methods_of(problem, 8))
+    assert sum(chosen for _, chosen in methods) == 1
+    assert {name for name, _ in methods} >= {"direct", "gemm_64x64", "gemm_16x64"}
+    assert all(name in printed for name, _ in methods) and "of 1 choices are more than 5%" in printed
