@@ -149,7 +149,7 @@ const at::Tensor* tensor_of(Operand operand, const Tensors& tensors, const at::T
     case Operand::bias:
       return tensors.bias;
     case Operand::partial_sums:
-      return &partial_sums;
+      return partial_sums.defined() ? &partial_sums : tensors.weight;  // a plan without any leaves it untouched
   }
   return nullptr;
 }
@@ -232,7 +232,7 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors
       [encoder setThreadgroupMemoryLength:step.threadgroup_memory atIndex:0];
       [encoder setBytes:&plan.phase_tile length:sizeof(plan.phase_tile) atIndex:kPhaseTileBuffer];
     }
-    if (partial_sums.defined()) {
+    if (plan.split_k.splits > 0) {
       [encoder setBytes:&plan.split_k length:sizeof(plan.split_k) atIndex:kSplitBuffer];
     }
     const uint32_t depth = std::min(step.slice, step.threads[2] - first);

@@ -337,13 +337,15 @@ struct TimedSplit {
   double time;
 };
 
-// The fastest of those that give each core the same number of threadgroups, with partial sums of at most 8 MB unless
-// one alone takes more.
+// The fastest of those that give each core the same number of threadgroups, with partial sums of at most 8 MB. A single
+// split has none.
 TimedSplit choose_split(Method method, const ConvTranspose3dParams& p, const Device& device) {
   constexpr int64_t kPartialSums = (8 << 20) / sizeof(float), kMostWaves = 4;
   // A partial sum is written and read: 8 bytes, and a core makes some 13 multiply-adds for each byte of its share of
   // the memory's bandwidth.
   constexpr double kTimeOfASum = 8 * 13;
+  // And a dispatch that waits for another starts some 2 us after it.
+  constexpr double kTimeOfADispatch = 2.6e5;
   const Product product = product_of(Pass::weight_grad, method, p);
   const Tile tile = tile_of(method);
   const int64_t tiles = tiles_of(product, tile, p);
@@ -359,8 +361,10 @@ TimedSplit choose_split(Method method, const ConvTranspose3dParams& p, const Dev
       continue;
     }
     const SplitK split = make_split(wanted, product.depth, p.batch);
-    const double time = time_of_grid(tile, tiles * split.splits, int64_t{split.samples} * split.length, device) +
-                        kTimeOfASum * static_cast<double>(split.splits * sums) / device.cores;
+    double time = time_of_grid(tile, tiles * split.splits, int64_t{split.samples} * split.length, device);
+    if (split.splits > 1) {
+      time += kTimeOfADispatch + kTimeOfASum * static_cast<double>(split.splits * sums) / device.cores;
+    }
     if (best.split.splits == 0 || time < best.time) {
       best = {split, time};
     }
@@ -619,14 +623,16 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
   plan.has_bias_grad = wants_bias_grad && tiles_the_output_by_some_taps(p);
   const int64_t splits = plan.split_k.splits, columns = p.groups * p.out_channels * taps_of(p);
   const int64_t elements = columns * p.in_channels;
-  plan.partial_sums = splits * (elements + (plan.has_bias_grad ? 2 * columns : 0));
+  plan.partial_sums = (splits > 1 ? splits * elements : 0) + (plan.has_bias_grad ? 2 * splits * columns : 0);
   add({pass, method, dtype}, gemm_grid(pass, method, p, splits));
-  add({pass, Method::sum_splits, dtype}, {{elements, 1, 1}, {256, 1, 1}, elements * splits});
+  if (splits > 1) {
+    add({pass, Method::sum_splits, dtype}, {{elements, 1, 1}, {256, 1, 1}, elements * splits});
+  }
   if (plan.has_bias_grad) {
     const int64_t pairs = splits * p.depth.stride * p.height.stride * p.width.stride;
-    const auto threads = threadgroup_of_a_sum(pairs, 1);
+    const uint32_t threads = std::max(32u, power_of_two_at_least(pairs, kThreads));
     add({Pass::bias_grad, Method::sum_splits, dtype},
-        {{threads[0], threads[1], int64_t{p.groups} * p.out_channels}, threads, pairs});
+        {{threads, 1, int64_t{p.groups} * p.out_channels}, {threads, 1, 1}, pairs});
   }
   return plan;
 }
@@ -647,6 +653,7 @@ std::array<std::pair<ConvTranspose3dBuffer, Operand>, kTensorBuffers> operands(c
       return {{{kInputBuffer, Operand::input}, {kWeightBuffer, Operand::weight}, {kOutputBuffer, Operand::output}}};
     default:
       return {{{kInputBuffer, Operand::input},
+               {kWeightBuffer, Operand::weight},
                {kOutputBuffer, Operand::output},
                {kPartialSumsBuffer, Operand::partial_sums}}};
   }

@@ -147,10 +147,11 @@ template <typename T, int kM, int kN>
 }
 
 // The partial sums of the bias gradient, [split][group][j] pairs of a sum and what rounding took from it, lie behind
-// those of the weight gradient.
+// those of the weight gradient, of which a single split has none.
 METAL_FUNC device float* column_sums(device float* partial_sums, constant ConvTranspose3dParams& p,
                                      constant SplitK& split_k) {
-  return partial_sums + long(split_k.splits) * p.groups * p.in_channels * p.columns;
+  const int behind = split_k.splits > 1 ? split_k.splits : 0;
+  return partial_sums + long(behind) * p.groups * p.in_channels * p.columns;
 }
 
 // Terms that are summed without heed of rounding.
@@ -179,15 +180,40 @@ METAL_FUNC void add_staged(thread float* staged, threadgroup float2* sums, int k
   }
 }
 
-// Leaves float32 partial sums [split][group][c][j], and with has_bias those of the bias gradient.
+// What this lane holds of a tile, to rows `row_length` apart; only so many rows and columns of the tile exist.
+template <typename Gemm, int kM, int kN, typename Out>
+METAL_FUNC void store_tile(thread Gemm& gemm, device Out* to, int row_length, int rows, int columns) {
+  to += gemm.row * row_length + gemm.column;
+#pragma unroll
+  for (int i = 0; i < Gemm::kFragmentsM; ++i) {
+#pragma unroll
+    for (int f = 0; f < Gemm::kFragmentsN; ++f) {
+      const float2 value = gemm.value(i, f);
+      if (rows >= kM && columns >= kN) {
+        store2(to + f * 8, value);
+      } else if (gemm.row + i * 8 < rows) {
+        for (int e = 0; e < 2; ++e) {
+          if (gemm.column + f * 8 + e < columns) {
+            to[f * 8 + e] = Out(value[e]);
+          }
+        }
+      }
+    }
+    to += 8 * row_length;
+  }
+}
+
+// Leaves float32 partial sums [split][group][c][j], of a single split the gradient itself; and with has_bias the
+// partial sums of the bias gradient.
 // threadgroups: x = tile of j, y = tile of c, z = (split, group)
 template <typename T, int kM, int kN>
 [[kernel]] void conv_transpose3d_weight_grad_gemm(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
-    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], constant SplitK& split_k [[buffer(kSplitBuffer)]],
-    uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
+    device T* grad_weight [[buffer(kWeightBuffer)]], device const T* grad_output [[buffer(kOutputBuffer)]],
+    constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant uint& first [[buffer(kFirstBuffer)]],
+    constant SplitK& split_k [[buffer(kSplitBuffer)]], uint3 tile [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]]) {
   using TileA = StagedTile<T, kM, true>;
   using TileB = StagedTile<T, kN, false>;
   using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, 128>;
@@ -294,25 +320,12 @@ template <typename T, int kM, int kN>
       }
     }
   }
-  device float* sums =
-      partial_sums + ((split * p.groups + group) * p.in_channels + c0 + gemm.row) * j_end + j0 + gemm.column;
-  const bool whole = c0 + kM <= p.in_channels && j0 + kN <= j_end;
-#pragma unroll
-  for (int i = 0; i < Gemm::kFragmentsM; ++i) {
-#pragma unroll
-    for (int f = 0; f < Gemm::kFragmentsN; ++f) {
-      const float2 value = gemm.value(i, f);
-      if (whole) {
-        store2(sums + f * 8, value);
-      } else if (c0 + gemm.row + i * 8 < p.in_channels) {
-        for (int e = 0; e < 2; ++e) {
-          if (j0 + gemm.column + f * 8 + e < j_end) {
-            sums[f * 8 + e] = value[e];
-          }
-        }
-      }
-    }
-    sums += 8 * j_end;
+  const int at = (group * p.in_channels + c0) * j_end + j0;
+  if (split_k.splits == 1) {
+    store_tile<Gemm, kM, kN>(gemm, grad_weight + at, j_end, rows, j_end - j0);
+  } else {
+    device float* sums = partial_sums + split * p.groups * p.in_channels * j_end;
+    store_tile<Gemm, kM, kN>(gemm, sums + at, j_end, rows, j_end - j0);
   }
 }
 

@@ -169,7 +169,7 @@ def test_partial_sums_are_bounded(g: "_plan.Geometry") -> None:
     plan = _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, g)
     one = elements(_plan.Pass.weight_grad, g)
     assert plan.partial_sums % one == 0
-    assert plan.partial_sums * 4 <= max(8 << 20, one * 4)
+    assert plan.partial_sums * 4 <= 8 << 20
     assert (len(plan.steps) == 2) == (plan.partial_sums > 0)
 
 
@@ -182,8 +182,9 @@ def test_bias_gradient_costs_no_pass_of_its_own_where_each_output_is_read_once(g
         for o, i, s, k, pad, d in zip(g.output, g.input, g.stride, g.kernel, g.padding, g.dilation)
     )
     assert plan.has_bias_grad == (method == _plan.Method.narrow or (some_taps_tile and method in METHODS))
-    assert len(plan.steps) == (3 if plan.has_bias_grad and method in METHODS else 2)
-    assert plan.partial_sums * 4 <= max(8 << 20, 2 * 4 * elements(_plan.Pass.weight_grad, g))
+    names = [step.kernel.split("_grad")[0] for step in plan.steps if "_sum_" in step.kernel]
+    assert names.count("conv_transpose3d_bias") == (plan.has_bias_grad and method in METHODS)
+    assert plan.partial_sums * 4 <= 8 << 20
     if g is GEOMETRIES["overlapping_even"]:
         assert plan.has_bias_grad
 
@@ -214,8 +215,9 @@ def test_partial_sums_do_not_grow_with_the_batch(batch: int, channels: int) -> N
         batch=batch, in_channels=channels, out_channels=channels, input=[6] * 3, kernel=[2] * 3, stride=[2] * 3
     )
     plan = _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, g)
-    one = elements(_plan.Pass.weight_grad, g)
-    assert plan.partial_sums * 4 <= max(8 << 20, one * 4)
+    assert plan.partial_sums * 4 <= 8 << 20
+    if channels == 768:  # one alone would take 19 MB
+        assert len(plan.steps) == 1
 
 
 @pytest.mark.parametrize(
