@@ -153,6 +153,7 @@ TILE_EDGES += [
         output_padding=(1, 0, 1),
     ),
     Case("tiles_stride_one", (1, 16, 5, 5, 5), (16, 65, 3, 3, 3), padding=(1, 1, 1)),
+    Case("tiles_overlapping_odd", (1, 8, 2, 3, 40), (8, 8, 3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1)),
     # More taps than are staged at a time.
     Case("tiles_kernel_5", (1, 16, 3, 4, 5), (16, 17, 5, 5, 5), stride=(2, 2, 2), padding=(2, 2, 2)),
     Case("tiles_kernel_7", (1, 24, 3, 3, 5), (24, 16, 7, 7, 7), padding=(3, 2, 0)),

@@ -228,8 +228,8 @@ FAULTS = [
     Fault(
         "halo across lines",
         PHASE_TILE,
-        "const bool halo_w = box.w % 8 == 0 || box.d * box.h == 1;",
-        "const bool halo_w = true;",
+        "s.halo_w = box.w % 8 == 0 || box.d * box.h == 1;",
+        "s.halo_w = true;",
         "rows of the output meet the inputs of others",
     ),
     Fault(
