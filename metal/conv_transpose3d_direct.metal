@@ -14,10 +14,10 @@ using namespace metal;
 constant bool has_bias [[function_constant(0)]];
 
 // Smallest q with q * b >= a, and largest with q * b <= a, for b > 0.
-inline int ceil_div(int a, int b) { return a > 0 ? (a - 1) / b + 1 : -(-a / b); }
-inline int floor_div(int a, int b) { return -ceil_div(-a, b); }
+METAL_FUNC int ceil_div(int a, int b) { return a > 0 ? (a - 1) / b + 1 : -(-a / b); }
+METAL_FUNC int floor_div(int a, int b) { return -ceil_div(-a, b); }
 
-inline bool lies_in(int i, int size) { return uint(i) < uint(size); }
+METAL_FUNC bool lies_in(int i, int size) { return uint(i) < uint(size); }
 
 // A tap that output coordinate `o` receives, and the input that it meets, which may lie outside. Further ones follow
 // tap_step and input_step apart; no tap is the axis' taps.
@@ -25,7 +25,7 @@ struct Reaching {
   int tap, input;
 };
 
-inline Reaching first_reaching(constant Axis& axis, int o) {
+METAL_FUNC Reaching first_reaching(constant Axis& axis, int o) {
   const int shifted = o + axis.padding;
   if (axis.dilation == 1) {
     const int input = shifted / axis.stride;
@@ -39,19 +39,21 @@ inline Reaching first_reaching(constant Axis& axis, int o) {
 }
 
 // The output that tap `k` carries input `i` to, or a coordinate outside.
-inline int target(constant Axis& axis, int i, int k) { return i * axis.stride + k * axis.dilation - axis.padding; }
+METAL_FUNC int target(constant Axis& axis, int i, int k) { return i * axis.stride + k * axis.dilation - axis.padding; }
 
-inline int taps_per_filter(constant ConvTranspose3dParams& p) { return p.depth.taps * p.height.taps * p.width.taps; }
+METAL_FUNC int taps_per_filter(constant ConvTranspose3dParams& p) {
+  return p.depth.taps * p.height.taps * p.width.taps;
+}
 
-inline int tap_index(constant ConvTranspose3dParams& p, int kd, int kh, int kw) {
+METAL_FUNC int tap_index(constant ConvTranspose3dParams& p, int kd, int kh, int kw) {
   return (kd * p.height.taps + kh) * p.width.taps + kw;
 }
 
-inline long offset(constant Strides& strides, int n, int channel) {
+METAL_FUNC long offset(constant Strides& strides, int n, int channel) {
   return n * strides.batch + channel * strides.channel;
 }
 
-inline int offset(constant Strides& strides, int d, int h, int w) {
+METAL_FUNC int offset(constant Strides& strides, int d, int h, int w) {
   return d * strides.depth + h * strides.height + w * strides.width;
 }
 
@@ -65,8 +67,8 @@ struct ChannelSteps {
 // their filters lie `step` apart. Summed apart: the rounding error grows with the channels or the taps, not their
 // product.
 template <int kChannels, typename T>
-inline void add_tap(thread float* totals, device const T* value, device const T* filter, int channels,
-                    ChannelSteps steps, int step, int count) {
+METAL_FUNC void add_tap(thread float* totals, device const T* value, device const T* filter, int channels,
+                        ChannelSteps steps, int step, int count) {
   float sums[kChannels] = {};
   int at = 0;
   for (int c = 0; c < channels; ++c) {
@@ -87,8 +89,8 @@ inline void add_tap(thread float* totals, device const T* value, device const T*
 }
 
 template <int kChannels, typename T>
-inline void forward_at(thread float* totals, device const T* x, device const T* filters,
-                       constant ConvTranspose3dParams& p, int d, int h, int w, int count) {
+METAL_FUNC void forward_at(thread float* totals, device const T* x, device const T* filters,
+                           constant ConvTranspose3dParams& p, int d, int h, int w, int count) {
   const Reaching along_d = first_reaching(p.depth, d), along_h = first_reaching(p.height, h);
   const Reaching along_w = first_reaching(p.width, w);
   const int taps = taps_per_filter(p);
@@ -109,7 +111,7 @@ inline void forward_at(thread float* totals, device const T* x, device const T* 
 }
 
 // Tiles of kDirectChannels channels, the last of which may have fewer.
-inline int channel_tiles(int channels) { return (channels + kDirectChannels - 1) / kDirectChannels; }
+METAL_FUNC int channel_tiles(int channels) { return (channels + kDirectChannels - 1) / kDirectChannels; }
 
 // grid: x = W, y = H, z = (n, group, d, tile of o) of the output: tiles of one plane read the same input
 template <typename T>
@@ -149,8 +151,8 @@ template <typename T>
 }
 
 template <int kChannels, typename T>
-inline void input_grad_at(thread float* totals, device const T* gy, device const T* filters,
-                          constant ConvTranspose3dParams& p, int d, int h, int w, int count) {
+METAL_FUNC void input_grad_at(thread float* totals, device const T* gy, device const T* filters,
+                              constant ConvTranspose3dParams& p, int d, int h, int w, int count) {
   const int taps = taps_per_filter(p);
   const ChannelSteps steps = {p.output.channel, taps};
   for (int kd = 0; kd < p.depth.taps; ++kd) {
@@ -299,7 +301,7 @@ template <typename T>
   }
 }
 
-inline float sum_of_parts(device const float* partial_sums, int parts, int elements, int element) {
+METAL_FUNC float sum_of_parts(device const float* partial_sums, int parts, int elements, int element) {
   Sum sum;
   for (int part = 0; part < parts; ++part) {
     sum.add(partial_sums[part * elements + element]);

@@ -16,7 +16,7 @@ using namespace metal;
 enum { kFilter = 27 };
 
 template <typename T>
-inline void load_filter(thread float* filter, device const T* weight) {
+METAL_FUNC void load_filter(thread float* filter, device const T* weight) {
 #pragma unroll
   for (int k = 0; k + 4 <= kFilter; k += 4) {
     const float4 four = float4(load4(weight + k));
@@ -32,7 +32,7 @@ inline void load_filter(thread float* filter, device const T* weight) {
 }
 
 template <typename T>
-inline float value_or_zero(device const T* x, int offset, bool inside) {
+METAL_FUNC float value_or_zero(device const T* x, int offset, bool inside) {
   return inside ? float(x[offset]) : 0.0f;
 }
 
@@ -91,7 +91,7 @@ template <typename T>
 #pragma unroll
           for (int kw = 0; kw < 3; ++kw) {
             const int from = (kh == 0) * 2 + (kw == 0), to = (kd != 1) * 4 + (kh != 1) * 2 + (kw != 1);
-            cell[to] += (kd == 0 ? upper : lower)[from] * filter[kd * 9 + kh * 3 + kw];
+            cell[to] += (kd == 0 ? upper[from] : lower[from]) * filter[kd * 9 + kh * 3 + kw];
           }
         }
       }
@@ -129,7 +129,7 @@ struct Targets {
   bool inside[3];
 };
 
-inline Targets targets_of(constant Axis& axis, int stride, int i) {
+METAL_FUNC Targets targets_of(constant Axis& axis, int stride, int i) {
   Targets targets;
 #pragma unroll
   for (int k = 0; k < 3; ++k) {
@@ -146,7 +146,7 @@ struct PlaneTargets {
   bool inside[9];
 };
 
-inline PlaneTargets targets_of(Targets h, Targets w) {
+METAL_FUNC PlaneTargets targets_of(Targets h, Targets w) {
   PlaneTargets plane;
 #pragma unroll
   for (int k = 0; k < 9; ++k) {

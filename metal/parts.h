@@ -13,7 +13,7 @@ struct Part {
   int begin, end;
 };
 
-inline Part part_of(constant SplitK& split, int index, int batch, int length) {
+METAL_FUNC Part part_of(constant SplitK& split, int index, int batch, int length) {
   const int sample = index / split.chunks * split.samples, begin = index % split.chunks * split.length;
   return {sample, min(batch, sample + split.samples), begin, min(length, begin + split.length)};
 }
