@@ -16,7 +16,7 @@ using namespace metal;
 enum { kFilter = 27 };
 
 template <typename T>
-METAL_FUNC void load_filter(thread float* filter, device const T* weight) {
+inline void load_filter(thread float* filter, device const T* weight) {
 #pragma unroll
   for (int k = 0; k + 4 <= kFilter; k += 4) {
     const float4 four = float4(load4(weight + k));
@@ -32,7 +32,7 @@ METAL_FUNC void load_filter(thread float* filter, device const T* weight) {
 }
 
 template <typename T>
-METAL_FUNC float value_or_zero(device const T* x, int offset, bool inside) {
+inline float value_or_zero(device const T* x, int offset, bool inside) {
   return inside ? float(x[offset]) : 0.0f;
 }
 
@@ -129,7 +129,7 @@ struct Targets {
   bool inside[3];
 };
 
-METAL_FUNC Targets targets_of(constant Axis& axis, int stride, int i) {
+inline Targets targets_of(constant Axis& axis, int stride, int i) {
   Targets targets;
 #pragma unroll
   for (int k = 0; k < 3; ++k) {
@@ -146,7 +146,7 @@ struct PlaneTargets {
   bool inside[9];
 };
 
-METAL_FUNC PlaneTargets targets_of(Targets h, Targets w) {
+inline PlaneTargets targets_of(Targets h, Targets w) {
   PlaneTargets plane;
 #pragma unroll
   for (int k = 0; k < 9; ++k) {
