@@ -16,6 +16,12 @@ def useful_pairs(size: int, kernel: int, stride: int, padding: int, dilation: in
     return sum(0 <= i * stride + k * dilation - padding < output for i in range(size) for k in range(kernel))
 
 
+def reached(size: int, kernel: int, stride: int, padding: int, dilation: int, output: int) -> int:
+    """Along one axis, the outputs that any tap reaches: not all where the kernel is smaller than the stride."""
+    places = {i * stride + k * dilation - padding for i in range(size) for k in range(kernel)}
+    return sum(0 <= place < output for place in places)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One pass of one call, in one dtype. The bias's gradient belongs to that of the weight."""
@@ -29,10 +35,14 @@ class Problem:
         return self.case.input[0]
 
     @property
+    def axes(self) -> list[tuple[int, ...]]:
+        c = self.case
+        return list(zip(c.input[2:], c.kernel, c.stride, c.padding, c.dilation, c.output[2:]))
+
+    @property
     def useful_fma(self) -> int:
         c = self.case
-        axes = zip(c.input[2:], c.kernel, c.stride, c.padding, c.dilation, c.output[2:])
-        return self.batch * c.input[1] * c.weight[1] * math.prod(useful_pairs(*axis) for axis in axes)
+        return self.batch * c.input[1] * c.weight[1] * math.prod(useful_pairs(*axis) for axis in self.axes)
 
     def bytes_of(self, *elements: int) -> int:
         return ITEM_SIZE[self.dtype] * sum(elements)
@@ -55,6 +65,13 @@ class Problem:
 
     @property
     def compulsory_bytes(self) -> int:
-        """Each tensor read once, each result written once."""
+        """Each tensor read once, each result written once.
+
+        Of the output's gradient, unless it is summed for the bias, the rows that any tap reaches: memory moves lines.
+        """
         bias = 0 if self.op == "input_grad" else self.bias
-        return self.bytes_of(self.input, self.weight, self.output, bias)
+        output = self.output
+        if self.op != "forward" and not bias:
+            depth, height, _ = self.axes
+            output = output // (depth[-1] * height[-1]) * reached(*depth) * reached(*height)
+        return self.bytes_of(self.input, self.weight, output, bias)

@@ -293,7 +293,7 @@ Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, int64_t
       return {{row_tiles * kGemmThreads, column_tiles, int64_t{p.batch} * p.groups}, {kGemmThreads, 1, 1}, work};
     default:
       return {
-          {column_tiles * kGemmThreads, row_tiles, splits * p.groups}, {kGemmThreads, 1, 1}, work * p.batch / splits};
+          {row_tiles * kGemmThreads, column_tiles, splits * p.groups}, {kGemmThreads, 1, 1}, work * p.batch / splits};
   }
 }
 

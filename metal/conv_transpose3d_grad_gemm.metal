@@ -205,7 +205,7 @@ METAL_FUNC void store_tile(thread Gemm& gemm, device Out* to, int row_length, in
 
 // Leaves float32 partial sums [split][group][c][j], of a single split the gradient itself; and with has_bias the
 // partial sums of the bias gradient.
-// threadgroups: x = tile of j, y = tile of c, z = (split, group)
+// threadgroups: x = tile of c (neighbours share the gradient of the output), y = tile of j, z = (split, group)
 template <typename T, int kM, int kN>
 [[kernel]] void conv_transpose3d_weight_grad_gemm(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
@@ -224,7 +224,7 @@ template <typename T, int kM, int kN>
   threadgroup Column column[kN];
   threadgroup float2 column_sum[kN];  // a Sum of each
 
-  const int j0 = int(tile.x) * kN, c0 = int(tile.y) * kM;
+  const int c0 = int(tile.x) * kM, j0 = int(tile.y) * kN;
   const SampleGroup z = sample_group(p, int(tile.z + first));
   const int split = z.n, group = z.group;
   const int first_sample = split / split_k.chunks * split_k.samples;
@@ -247,7 +247,7 @@ template <typename T, int kM, int kN>
   const int rows = p.in_channels - c0;
   const bool flat = p.flat_input;
   // For the bias: what this thread has staged of B, a short sum for each of its columns.
-  const bool sums_columns = has_bias && tile.y == 0;
+  const bool sums_columns = has_bias && tile.x == 0;
   float staged_sum[kN / kRowStep] = {};
   int staged = 0;
 

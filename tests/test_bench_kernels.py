@@ -32,6 +32,14 @@ def test_compulsory_bytes():
     assert problem.compulsory_bytes == 2 * (2 * 3 * 24 + 3 * 5 * 8 + 2 * 5 * 24 * 8 + 5)
 
 
+def test_what_no_tap_reaches_need_not_be_read():
+    """A kernel of 1 and a stride of 2: of 7 planes and 7 rows the gradient of the input needs every second."""
+    case = Case("small_kernel", (1, 3, 4, 4, 4), (3, 5, 1, 1, 1), stride=(2, 2, 2))
+    small = 3 * 4**3 + 3 * 5
+    assert Problem(case, "input_grad", "float32").compulsory_bytes == 4 * (small + 5 * 4 * 4 * 7)
+    assert Problem(case, "weight_grad", "float32").compulsory_bytes == 4 * (small + 5 * 7**3 + 5)
+
+
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("case", [BY_NAME["kernel_equals_stride"], OVERLAPPING], ids=str)
 def test_peers_do_no_less_than_they_must(case: Case, op: str):

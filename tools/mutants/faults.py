@@ -303,10 +303,24 @@ FAULTS = [
         "the bias learns from the first voxels again and again",
     ),
     Fault(
+        "bias sums behind sums that are not there",
+        GRAD_GEMM,
+        "split_k.splits > 1 ? split_k.splits : 0",
+        "split_k.splits",
+        "the bias learns from memory that nobody wrote",
+    ),
+    Fault(
+        "one group's weights of a single split",
+        GRAD_GEMM,
+        "const int at = (group * p.in_channels + c0) * j_end + j0;",
+        "const int at = c0 * j_end + j0;",
+        "of several groups one learns, from the wrong channels",
+    ),
+    Fault(
         "bias of the first row of tiles",
         GRAD_GEMM,
-        "const bool sums_columns = has_bias && tile.y == 0;",
-        "const bool sums_columns = has_bias && tile.y == 0 && split == 0;",
+        "const bool sums_columns = has_bias && tile.x == 0;",
+        "const bool sums_columns = has_bias && tile.x == 0 && split == 0;",
         "the bias learns from a part of the volume",
     ),
     Fault(
