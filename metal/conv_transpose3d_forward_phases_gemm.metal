@@ -96,9 +96,10 @@ struct PhaseSums {
   // Loops over fragments are unrolled, and functions inlined (METAL_FUNC), so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kPhaseRows][kPhaseColumns];
   float2 total[kPhaseRows][kPhaseColumns];  // this lane's elements of each fragment
-  uint steps = 0;
+  int steps = 0;
+  const int sum_steps;  // until the sums, of so many taps, are 64 deep
 
-  METAL_FUNC PhaseSums() {
+  METAL_FUNC explicit PhaseSums(int taps) : sum_steps(max(8 / taps, 1)) {
 #pragma unroll
     for (int i = 0; i < kPhaseRows; ++i) {
 #pragma unroll
@@ -161,14 +162,20 @@ struct PhaseSums {
     }
   }
 
-  // After each multiply(). Of a kernel of 3 all sums are 64 deep: a phase has up to 8 taps.
+  // After each multiply(). Phases of a kernel of 3 have from one tap to 8.
   METAL_FUNC void next_step() {
     ++steps;
+    if (!kK3S2 && steps < sum_steps) {
+      return;
+    }
 #pragma unroll
     for (int f = 0; f < kPhaseColumns; ++f) {
       if (!kK3S2 || steps % (8 / taps_of_phase(f)) == 0) {
         add_to_total(f);
       }
+    }
+    if (!kK3S2) {
+      steps = 0;
     }
   }
 
@@ -335,7 +342,9 @@ template <typename T, bool kK3S2>
   threadgroup Element *x_own = x_tile + thread_index * kPhaseDepth,
                       *w_own = w_tile + (lane * kPhaseDepth + simdgroup) * 8;
   const Extent pitch = t.pitch;
-  PhaseSums<Element, kK3S2> sums;
+  const int taps_of_output = ((depth.taps - 1) / depth.tap_step + 1) * ((height.taps - 1) / height.tap_step + 1) *
+                             ((width.taps - 1) / width.tap_step + 1);
+  PhaseSums<Element, kK3S2> sums(taps_of_output);
   for (int sd = 0; sd < depth.shifts; sd += t.shifts.d) {
     for (int sh = 0; sh < height.shifts; sh += t.shifts.h) {
       for (int sw = 0; sw < width.shifts; sw += t.shifts.w) {
