@@ -127,20 +127,19 @@ def peers_table(records: Sequence[Record], chips: Sequence[str], dtypes: Sequenc
 
 
 def half_table(records: Sequence[Record], chips: Sequence[str]) -> Table:
-    """float16's and bfloat16's time over float32's, on calls that memory bounds in float32."""
+    """float16's and bfloat16's time over float32's, on calls that memory bounds in float32 and whose limit halves."""
     table = Table(
         "chip", "pass", "float16", "bfloat16", title="Time / float32's, worst call bound by memory: at most 0.6"
     )
-    times = {(r.chip, r.op, r.id, r.dtype): r.modelled_ms for r in records if not r.peer}
+    found = {(r.chip, r.op, r.id, r.dtype): r for r in records if not r.peer}
     for chip in chips:
         for op in OPS:
             bound = [r for r in ours(records, chip, "float32", op) if r.bound == "memory"]
             cells = []
             for half in ("float16", "bfloat16"):
+                pairs = [(r, found.get((chip, op, r.id, half))) for r in bound]
                 ratios = [
-                    (times[chip, op, r.id, half] / r.modelled_ms, r.id)
-                    for r in bound
-                    if (chip, op, r.id, half) in times
+                    (h.modelled_ms / r.modelled_ms, r.id) for r, h in pairs if h and h.limit_ms <= 0.55 * r.limit_ms
                 ]
                 cells.append(f"{max(ratios)[0]:.2f} ({max(ratios)[1]})" if ratios else "-")
             table.add_row(chip, op, *cells)
