@@ -30,11 +30,6 @@ if [ "$(uname -s)" = Linux ]; then
   MPS_CONV_TRANSPOSE3D=0 part "tests of the simulator" tests simulator/tests
 fi
 part "tests of the product" tests tests
-if [ "$(uname -s)" = Linux ]; then
-  # Kernels are some ten times as slow under the checks: every kernel on every tile edge.
-  part "kernels under the simulator's checks" env MPS_SIMULATOR_CHECKS=1 MPS_SIMULATOR_ORDER=reverse \
-    "$python" -m pytest -q -n "$processes" --durations 5 tests/test_layer.py tests/test_methods.py -k "tile_edges or layer"
-fi
 
 if [ ${#failed[@]} -gt 0 ]; then
   printf '\nFAILED: %s\n' "$(IFS=,; echo "${failed[*]}")"

@@ -46,17 +46,28 @@ KERNELS = {
     "outside threadgroup memory": (
         "threadgroup float t[64]; t[i] = i; a[i] = t[i];",
         "threadgroup float t[64]; t[i + 1] = i; a[i] = t[i + 1];",
-        r"thread \(63, 0, 0\), program_source:6: a write of 4 bytes at offset 256 of the threadgroup memory",
+        r"thread \(63, 0, 0\), program_source:6: a write of 4 bytes at offset 256 of a threadgroup variable, "
+        "which has 256 bytes",
+    ),
+    "before threadgroup memory": (
+        "threadgroup float t[64]; t[i] = i; a[i] = t[i];",
+        "threadgroup float t[64]; t[int(i) - 1] = i; a[i] = t[i];",
+        r"thread \(0, 0, 0\), program_source:6: a write of 4 bytes at offset -4 of a threadgroup variable",
+    ),
+    "from one variable into the next": (
+        "threadgroup float t[64], u[64]; t[i] = i; u[i] = t[i]; a[i] = u[i];",
+        "threadgroup float t[64], u[64]; t[i] = i; u[i] = t[i]; a[i] = t[i < 63 ? i : 64];",
+        r"thread \(63, 0, 0\), program_source:6: a read of 4 bytes at offset 256 of a threadgroup variable",
     ),
     "unwritten threadgroup memory": (
         "threadgroup float t[64]; t[i] = i; a[i] = t[i];",
         "threadgroup float t[64]; if (i > 0) t[i] = i; a[i] = t[i];",
-        r"thread \(0, 0, 0\), program_source:6: a read of 4 bytes at offset 0 of the threadgroup memory.*nobody",
+        r"thread \(0, 0, 0\), program_source:6: a read of 4 bytes at offset 0 of a threadgroup variable.*nobody",
     ),
     "no barrier": (
         "threadgroup float t[64]; t[i] = i; threadgroup_barrier(mem_flags::mem_threadgroup); a[i] = t[63 - i];",
         "threadgroup float t[64]; t[i] = i; t[63 - i] = 1; a[i] = t[i];",
-        r"thread \(32, 0, 0\), program_source:6: a write of 4 bytes at offset 128 of the threadgroup memory.*"
+        r"thread \(32, 0, 0\), program_source:6: a write of 4 bytes at offset 128 of a threadgroup variable.*"
         r"a race with thread \(31, 0, 0\)",
     ),
     "mem_none orders nothing": (
@@ -75,7 +86,7 @@ KERNELS = {
         "threadgroup_barrier(mem_flags::mem_threadgroup); t[i] = x; a[i] = t[i];",
         "threadgroup float t[64]; t[i] = i; threadgroup_barrier(mem_flags::mem_threadgroup); float x = t[63 - i];"
         "t[i] = x; a[i] = t[i];",
-        r"program_source:6: .* of the threadgroup memory.*a race with",
+        r"program_source:6: .* of a threadgroup variable.*a race with",
     ),
     "a barrier of a simdgroup orders its lanes alone": (
         "threadgroup float t[64]; t[i] = i; simdgroup_barrier(mem_flags::mem_threadgroup); a[i] = t[i ^ 31];",
@@ -99,6 +110,12 @@ KERNELS = {
         "a[i] = i;",
         "a[i / 2] = i;",
         r"thread \(1, 0, 0\), program_source:6: a write of 4 bytes at offset 0 of the buffer at index 0.*"
+        r"a race with thread \(0, 0, 0\)",
+    ),
+    "two threads write one byte": (
+        "((device uchar*)a)[i] = 1;",
+        "((device uchar*)a)[i / 2] = 1;",
+        r"thread \(1, 0, 0\), program_source:6: a write of 1 byte at offset 0 of the buffer at index 0.*"
         r"a race with thread \(0, 0, 0\)",
     ),
     "plain beside atomic": (
@@ -241,14 +258,24 @@ def test_threadgroups_are_ordered_by_nothing():
 
 
 def test_readers_of_an_earlier_dispatch_are_forgotten():
+    """They race with no write of a later one, and hide none of its readers, which race with its writes."""
     library = torch.mps.compile_shader("""
         kernel void sum(device float* x, device float* y, uint i [[thread_position_in_grid]]) { y[i] = x[0] + x[1]; }
-        kernel void fill(device float* x, uint i [[thread_position_in_grid]]) { x[i] = 1; }""")
+        kernel void fill(device float* x, uint i [[thread_position_in_grid]]) { x[i] = 1; }
+        kernel void both(device float* x, device float* y, uint i [[thread_position_in_grid]]) {
+          if (i < 8) y[i] = x[0];
+          if (i == 63) x[0] = 1;
+        }""")
+    x, y = torch.zeros(64, device="mps"), torch.zeros(64, device="mps")
     for _ in range(10):  # until the shadow memory of one is the other's
-        x, y = torch.zeros(64, device="mps"), torch.zeros(64, device="mps")
         library.sum(x, y, threads=64, group_size=8)
         library.fill(x, threads=64, group_size=8)
     torch.mps.synchronize()
+    for _ in range(10):
+        library.sum(x, y, threads=64, group_size=8)
+        with pytest.raises(mps_simulator.Finding, match=r"at offset 0 of the buffer at index 0.* a race with"):
+            library.both(x, y, threads=64, group_size=8)
+            torch.mps.synchronize()
 
 
 TWICE = """

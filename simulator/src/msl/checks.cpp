@@ -23,7 +23,7 @@ using msl_runtime::DeviceCell;
 using msl_runtime::Refused;
 using msl_runtime::Worker;
 
-// Writable memory past this size has no shadow, which is 8 times as large: its races are not seen there.
+// Writable memory past this size has no shadow, which is 16 times as large: its races are not seen there.
 constexpr uint64_t kShadowed = 32 << 20;
 
 // Shadow memory, kept for the next dispatch: fresh pages cost more than the checks. Cells of earlier dispatches are
@@ -90,10 +90,9 @@ std::string triple(const msl_runtime::Uint3& v) {
 std::string bytes(uint64_t n) { return std::to_string(n) + (n == 1 ? " byte" : " bytes"); }
 
 std::string actor_name(const Worker& w, unsigned actor) {
-  if (actor < msl_runtime::kMaxThreads) return thread_name(w, actor);
-  if (actor < msl_runtime::kSimdgroupActor + msl_runtime::kSimdgroups) {
-    return "simdgroup " + std::to_string(actor - msl_runtime::kSimdgroupActor);
-  }
+  const unsigned simdgroup = actor >> msl_runtime::kLaneBits, lane = actor % (1u << msl_runtime::kLaneBits);
+  if (simdgroup < msl_runtime::kNoSimdgroup && lane < kSimdWidth) return thread_name(w, simdgroup * kSimdWidth + lane);
+  if (simdgroup < msl_runtime::kNoSimdgroup) return "simdgroup " + std::to_string(simdgroup);
   return actor == msl_runtime::kAtomicActor ? "an atomic operation" : "several threads";
 }
 
@@ -126,12 +125,39 @@ std::string buffer_name(const Worker& w, const Refused& r) {
          (nearest->writable ? "" : " and is declared const");
 }
 
+// The same for an access to threadgroup memory.
+std::string variable_name(const Worker& w, const Refused& r) {
+  const Checks& c = *w.checks;
+  const int64_t begin = static_cast<int64_t>(r.address - reinterpret_cast<uint64_t>(w.arena));
+  const int64_t end = begin + static_cast<int64_t>(r.size);
+  const msl_runtime::Piece* nearest = nullptr;
+  int64_t least = INT64_MAX;
+  for (unsigned i = 0; i < c.piece_count; ++i) {
+    const msl_runtime::Piece& piece = c.pieces[i];
+    const int64_t distance = std::max<int64_t>({0, piece.begin - begin, end - piece.end});
+    if (distance < least) least = distance, nearest = &piece;
+  }
+  if (!nearest) return "threadgroup memory, of which there is none";
+  return "offset " + std::to_string(begin - nearest->begin) + " of " +
+         (nearest->index < 0 ? "a threadgroup variable"
+                             : "the threadgroup memory at index " + std::to_string(nearest->index)) +
+         ", which has " + bytes(nearest->end - nearest->begin);
+}
+
+void set_gaps(Checks& c, unsigned cell) {
+  unsigned begin = 0;
+  for (unsigned i = 0; i < c.piece_count; ++i) {
+    std::fill(c.writes + begin, c.writes + c.pieces[i].begin, cell);
+    begin = c.pieces[i].end;
+  }
+}
+
 }  // namespace
 
 bool checks_enabled() {
   static const bool enabled = [] {
     const char* value = std::getenv("MPS_SIMULATOR_CHECKS");
-    return value && *value && std::strcmp(value, "0") != 0;
+    return !value || std::strcmp(value, "0") != 0;
   }();
   return enabled;
 }
@@ -194,8 +220,8 @@ RangeShadow::RangeShadow(uint64_t begin, uint64_t end, uint64_t first_group)
     : begin(begin),
       end(end),
       first_group(first_group),
-      writes(Shadows::instance().take((end - begin) / msl_runtime::kBytesPerCell + 1)),
-      reads(Shadows::instance().take((end - begin) / msl_runtime::kBytesPerCell + 1)) {}
+      writes(Shadows::instance().take(end - begin + 1)),
+      reads(Shadows::instance().take(end - begin + 1)) {}
 
 RangeShadow::~RangeShadow() {
   Shadows::instance().give_back(writes);
@@ -234,7 +260,7 @@ std::vector<size_t> order_of_unordered(size_t dispatches) {
 }
 
 DispatchMemory::DispatchMemory(const Launch& launch, uint64_t threadgroups)
-    : first_group_(Shadows::instance().number(threadgroups)), arena_bytes_(launch.arena_bytes) {
+    : pieces_(launch.pieces), first_group_(Shadows::instance().number(threadgroups)), arena_bytes_(launch.arena_bytes) {
   Unordered* const unordered = launch.dispatch->unordered.get();
   uint64_t of_buffer[msl_runtime::kBuffers];
   for (const BufferUse& use : launch.buffers) {
@@ -264,8 +290,7 @@ DispatchMemory::DispatchMemory(const Launch& launch, uint64_t threadgroups)
     }
     if (!writable && !unordered) continue;
     // Unordered dispatches find each other's shadow by the address of the buffer, whatever their offsets.
-    const uint64_t at = unordered ? of_buffer[by_begin[i] - bounds_.data()] : by_begin[i]->begin,
-                   begin = at / msl_runtime::kBytesPerCell * msl_runtime::kBytesPerCell,
+    const uint64_t begin = unordered ? of_buffer[by_begin[i] - bounds_.data()] : by_begin[i]->begin,
                    shadowed_end = begin + std::min(end - begin, kShadowed);
     shadows_.push_back(unordered ? unordered->shadow(begin, shadowed_end, first_group_)
                                  : std::make_shared<RangeShadow>(begin, shadowed_end, first_group_));
@@ -281,9 +306,14 @@ DispatchMemory::DispatchMemory(const Launch& launch, uint64_t threadgroups)
 }
 
 void DispatchMemory::begin(Checks& c) const {
+  c.bound[0] = {};
   std::copy(bounds_.begin(), bounds_.end(), c.bound);
   c.bounds = static_cast<unsigned>(bounds_.size());
-  c.last = 0;
+  std::memset(c.hints, 0, sizeof(c.hints));
+  set_gaps(c, 0);
+  std::copy(pieces_.begin(), pieces_.end(), c.pieces);
+  c.piece_count = static_cast<unsigned>(pieces_.size());
+  set_gaps(c, msl_runtime::kNever);
   c.arena_bytes = arena_bytes_;
   c.first_group = first_group_;
 }
@@ -294,17 +324,17 @@ void begin_threadgroup(Checks& c, uint64_t index) {
     std::memset(c.matrix_sum, 0, sizeof(c.matrix_sum));
     std::memset(c.matrix_last, 0, sizeof(c.matrix_last));
   }
-  if (c.clock > msl_runtime::kClockLimit / 2 || c.clock == 0) {
+  if (c.now > msl_runtime::kNever / 2 || c.now == 0) {
     std::memset(c.writes, 0, sizeof(c.writes));
     std::memset(c.reads, 0, sizeof(c.reads));
-    c.clock = 0;
+    set_gaps(c, msl_runtime::kNever);
+    c.now = 0;
   }
-  c.begin = ++c.clock;
-  for (unsigned memory : {0, 1}) {
-    c.fence[memory] = c.clock;
-    std::fill_n(c.simd_fence[memory], msl_runtime::kSimdgroups, c.clock);
+  c.begin = c.now += msl_runtime::kTick;
+  for (unsigned memory : {msl_runtime::kThreadgroupMemory, msl_runtime::kDeviceMemory}) {
+    c.fence[memory] = c.now;
+    std::fill(std::begin(c.simd_fence[memory]), std::end(c.simd_fence[memory]), c.now);
   }
-  c.races = true;
   c.group = c.first_group + index;
 }
 
@@ -333,10 +363,7 @@ std::string describe(const Worker& w) {
   const std::string at = r.line ? "program_source:" + std::to_string(r.line) : place(r.code);
   const std::string who = actor_name(w, r.actor) + ", " + at + ": ";
   const std::string does = (r.write ? "a write of " : "a read of ") + bytes(r.size) + " at ";
-  const std::string where = r.local
-                                ? "offset " + std::to_string(r.address - reinterpret_cast<uint64_t>(w.arena)) +
-                                      " of the threadgroup memory, of which there are " + bytes(w.checks->arena_bytes)
-                                : buffer_name(w, r);
+  const std::string where = r.local ? variable_name(w, r) : buffer_name(w, r);
   switch (r.what) {
     case Access::outside:
       return who + does + where;

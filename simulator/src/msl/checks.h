@@ -23,7 +23,7 @@ struct Order {
   void threads(uint64_t threadgroup, unsigned threads, unsigned short* order) const;
 };
 
-// MPS_SIMULATOR_CHECKS is set, and not to "0": kernels are compiled with their checks.
+// Kernels are compiled with their checks, unless MPS_SIMULATOR_CHECKS is "0".
 bool checks_enabled();
 
 struct Shadow {
@@ -69,6 +69,7 @@ class DispatchMemory {
 
  private:
   std::vector<msl_runtime::Bound> bounds_;
+  const std::vector<msl_runtime::Piece> pieces_;
   std::vector<std::shared_ptr<RangeShadow>> shadows_;
   std::vector<std::shared_ptr<unsigned char[]>> written_;
   uint64_t first_group_;

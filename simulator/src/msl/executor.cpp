@@ -150,7 +150,7 @@ class Job {
     const Uint3 &n = launch.dispatch->threads_per_grid, &g = launch.dispatch->threads_per_threadgroup;
     groups_ = {n.x / g.x + (n.x % g.x != 0), n.y / g.y + (n.y % g.y != 0), n.z / g.z + (n.z % g.z != 0)};
     total_ = launch.collector ? launch.collector->sample().threadgroups.size() : groups_.volume();
-    if (checks_enabled()) memory_.emplace(launch, groups_.volume());
+    if (checks_enabled() && !launch.collector) memory_.emplace(launch, groups_.volume());
     // Handed out singly when they are few, and else so that handing out costs nothing beside tiny threadgroups.
     chunk_ = std::clamp<uint64_t>(total_ / 1024, 1, 64);
   }
@@ -172,7 +172,7 @@ class Job {
       w.buffers[i] = d.buffers[i].base ? d.buffers[i].base + d.buffers[i].offset : nullptr;
       w.threadgroup_memory[i] = w.arena + launch_.arguments[i];
     }
-    if (w.checks) memory_->begin(*w.checks);
+    if (memory_) memory_->begin(*w.checks);
     for (const ThreadgroupVariable& v : launch_.variables) w.threadgroup_variables[v.id] = w.arena + v.offset;
     std::optional<GroupCounter> counter;
     if (launch_.collector) counter.emplace(*launch_.collector, w);
@@ -210,7 +210,7 @@ class Job {
     w.threads = size.x * size.y * size.z;
     lay_out(w, size);
     order_.threads(index, w.threads, w.order);
-    if (w.checks) begin_threadgroup(*w.checks, index);
+    if (memory_) begin_threadgroup(*w.checks, index);
     w.first = w.finished = w.suspended = w.arrivals = w.target = 0;
     for (unsigned i = 0; i * kSimdWidth < w.threads; ++i) {
       w.simdgroups[i].generation = 1;
@@ -223,7 +223,7 @@ class Job {
     std::memset(w.arena, 0xff, launch_.arena_bytes);
     ++w.epoch;
     msl_runtime::switch_fiber(w, kMain, 0);
-    if (w.checks && w.fault == Fault::none) end_threadgroup(w);
+    if (memory_ && w.fault == Fault::none) end_threadgroup(w);
   }
 
   // Where each thread of a threadgroup of this size stands. Most have the size of the one before.

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "../../include/metal/_msl/shadow.h"
 #include "msl.h"
 
 namespace mps_simulator::msl {
@@ -16,6 +17,7 @@ struct Code {
 
 struct ThreadgroupVariable {
   uint32_t id;
+  size_t bytes, alignment;
   size_t offset;  // in the arena
 };
 
@@ -34,6 +36,7 @@ struct Launch {
   std::vector<BufferUse> buffers;
   size_t arena_bytes = 0;                       // used by variables and by arguments
   std::array<size_t, kMaxBuffers> arguments{};  // offsets of threadgroup arguments in the arena
+  std::vector<msl_runtime::Piece> pieces;       // of the arena, in order: the variables and the arguments
   const Dispatch* dispatch = nullptr;
   Collector* collector = nullptr;  // of counters, if the code counts: chooses the threadgroups that run
 };

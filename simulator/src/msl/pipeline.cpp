@@ -7,6 +7,7 @@
 #include <mutex>
 #include <sstream>
 
+#include "checks.h"
 #include "counters.h"
 #include "diagnostics.h"
 #include "executor.h"
@@ -126,7 +127,13 @@ class PipelineImpl : public Pipeline {
     launch_.name = name_;
     launch_.code.leader = launch_.code.follower = symbol<void (*)()>(library, "msl_entry");
     if (follower.valid()) launch_.code.follower = symbol<void (*)()>(follower.get(), "msl_entry");
-    lay_out_variables(library, launch_, static_bytes_);
+    launch_.variables = variables(library);
+    static_bytes_ = lay_out(launch_, {}, 0);
+    if (static_bytes_ > kMaxThreadgroupMemory) {
+      throw CompileError("Threadgroup memory size (" + std::to_string(static_bytes_) +
+                         ") exceeds the maximum threadgroup memory allowed (" + std::to_string(kMaxThreadgroupMemory) +
+                         ") in kernel '" + name_ + "'");
+    }
 
     if (kernel.max_total_threads != 0) max_threads_ = std::min(kernel.max_total_threads, kMaxThreadsPerThreadgroup);
     const bool* present = symbol<const bool*>(library, "msl_present");
@@ -152,16 +159,17 @@ class PipelineImpl : public Pipeline {
 
   void run(const Dispatch& dispatch) const override {
     if (dispatch.threads_per_grid.volume() == 0) return;
-    execute(launch(dispatch));
+    execute(launch(launch_, dispatch, checks_enabled()));
   }
 
   Counters count(const Dispatch& dispatch, uint64_t accesses) const override {
     Counters counters;
     if (dispatch.threads_per_grid.volume() == 0) return counters;
-    Launch launched = launch(dispatch);
     const Counting& code = counting();
-    launched.code = {code.entry, code.entry};
-    launched.variables = code.launch.variables;
+    Launch counted = launch_;
+    counted.code = {code.entry, code.entry};
+    counted.variables = code.variables;
+    Launch launched = launch(counted, dispatch, false);
     counters = count_dispatch(launched, code.blocks, code.costs, accesses);
     // Not looked at store by store.
     for (const BufferUse& use : launched.buffers) {
@@ -177,7 +185,7 @@ class PipelineImpl : public Pipeline {
     void (*entry)();
     uint32_t blocks;
     const BlockCost* costs;
-    Launch launch;  // its variables
+    std::vector<ThreadgroupVariable> variables;
   };
 
   const Counting& counting() const {
@@ -185,25 +193,19 @@ class PipelineImpl : public Pipeline {
     if (counting_) return *counting_;
     const std::string text = execution_prologue(*program_, kernel_, constants_, true) + program_->text;
     void* library = load(*program_, text, Toolchain::counting());
-    Counting c{symbol<void (*)()>(library, "msl_entry"),
-               *symbol<const uint32_t*>(library, "msl_blocks"),
-               symbol<const BlockCost*>(library, "msl_block_costs"),
-               {}};
-    size_t bytes = 0;
-    lay_out_variables(library, c.launch, bytes);
+    Counting c{symbol<void (*)()>(library, "msl_entry"), *symbol<const uint32_t*>(library, "msl_blocks"),
+               symbol<const BlockCost*>(library, "msl_block_costs"), variables(library)};
     counting_ = std::make_unique<Counting>(std::move(c));
     return *counting_;
   }
 
-  Launch launch(const Dispatch& dispatch) const {
+  Launch launch(Launch launch, const Dispatch& dispatch, bool with_gaps) const {
     const Uint3& group = dispatch.threads_per_threadgroup;
     if (group.volume() == 0 || group.volume() > max_threads_ || group.x > max_threads_ || group.y > max_threads_) {
       fault(std::to_string(group.x) + " x " + std::to_string(group.y) + " x " + std::to_string(group.z) +
             " threads per threadgroup; it must be between 1 and " + std::to_string(max_threads_));
     }
-    Launch launch = launch_;
     launch.dispatch = &dispatch;
-    size_t arena = static_bytes_;
     for (size_t i = 0; i < arguments_.size(); ++i) {
       const Argument& a = arguments_[i];
       if (a.kind == ArgumentKind::buffer) {
@@ -217,19 +219,22 @@ class PipelineImpl : public Pipeline {
           fault("the offset of the buffer at index " + std::to_string(a.index) + " lies past its end");
         }
       } else {
-        const size_t bytes = dispatch.threadgroup_memory[a.index];
-        if (used_[i] && bytes == 0) {
+        if (used_[i] && dispatch.threadgroup_memory[a.index] == 0) {
           fault("no threadgroup memory is set at index " + std::to_string(a.index) + ", '" + a.name + "'");
         }
-        launch.arguments[a.index] = arena;
-        arena = align(arena + bytes, 16);
       }
     }
-    if (arena > kMaxThreadgroupMemory) {
-      fault("threadgroup memory of " + std::to_string(arena) + " bytes is more than " +
+    launch.arena_bytes = lay_out(launch, dispatch.threadgroup_memory, 0);
+    if (launch.arena_bytes > kMaxThreadgroupMemory) {
+      fault("threadgroup memory of " + std::to_string(launch.arena_bytes) + " bytes is more than " +
             std::to_string(kMaxThreadgroupMemory));
     }
-    launch.arena_bytes = arena;
+    // The widest gaps that there is room for.
+    for (size_t gap = with_gaps ? 64 : 0; gap >= 16; gap /= 2) {
+      Launch apart = launch;
+      apart.arena_bytes = lay_out(apart, dispatch.threadgroup_memory, gap);
+      if (apart.arena_bytes <= msl_runtime::kArenaBytes) return apart;
+    }
     return launch;
   }
 
@@ -237,23 +242,36 @@ class PipelineImpl : public Pipeline {
     throw std::runtime_error("kernel '" + name_ + "': " + what);
   }
 
-  // Lays out the variables that the code of this kernel names: (id, size, alignment) in a section of the library.
-  void lay_out_variables(void* library, Launch& launch, size_t& static_bytes) const {
+  // The variables that the code of this kernel names: (id, size, alignment) in a section of the library.
+  static std::vector<ThreadgroupVariable> variables(void* library) {
     const auto* at = *symbol<const unsigned long**>(library, "msl_threadgroup_begin");
     const auto* end = *symbol<const unsigned long**>(library, "msl_threadgroup_end");
-    std::map<uint32_t, std::pair<size_t, size_t>> variables;
-    for (; at != end; at += 3) variables[static_cast<uint32_t>(at[0])] = {at[1], at[2]};
-    for (const auto& [id, v] : variables) {
-      static_bytes = align(static_bytes, std::max<size_t>(v.second, 16));
-      launch.variables.push_back({id, static_bytes});
-      static_bytes += v.first;
+    std::map<uint32_t, ThreadgroupVariable> by_id;
+    for (; at != end; at += 3) {
+      const auto id = static_cast<uint32_t>(at[0]);
+      by_id[id] = {id, at[1], std::max<size_t>(at[2], 16), 0};
     }
-    static_bytes = align(static_bytes, 16);
-    if (static_bytes > kMaxThreadgroupMemory) {
-      throw CompileError("Threadgroup memory size (" + std::to_string(static_bytes) +
-                         ") exceeds the maximum threadgroup memory allowed (" + std::to_string(kMaxThreadgroupMemory) +
-                         ") in kernel '" + name_ + "'");
+    std::vector<ThreadgroupVariable> found;
+    for (const auto& [id, variable] : by_id) found.push_back(variable);
+    return found;
+  }
+
+  // Places variables and arguments in the arena, with a gap before each, and returns how much of it they take.
+  size_t lay_out(Launch& launch, const decltype(Dispatch::threadgroup_memory)& bytes, size_t gap) const {
+    size_t end = 0;
+    launch.pieces.clear();
+    const auto place = [&](size_t size, size_t alignment, int index) {
+      const size_t begin = align(end + gap, alignment);
+      end = begin + size;
+      launch.pieces.push_back({static_cast<unsigned>(begin), static_cast<unsigned>(end), index});
+      return begin;
+    };
+    for (ThreadgroupVariable& v : launch.variables) v.offset = place(v.bytes, v.alignment, -1);
+    for (const Argument& a : arguments_) {
+      if (a.kind != ArgumentKind::threadgroup_memory) continue;
+      launch.arguments[a.index] = place(bytes[a.index], 16, static_cast<int>(a.index));
     }
+    return align(end, 16);
   }
 
   std::string name_;

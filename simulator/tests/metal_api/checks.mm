@@ -60,6 +60,21 @@ CASE(only_barriers_order_concurrent_dispatches) {
   CHECK(increment_both(MTLDispatchTypeConcurrent, x, x, barrier) == "");
 }
 
+CASE(only_a_barrier_orders_a_write_after_a_read) {
+  id<MTLBuffer> x = floats(40, 1), y = floats(40, 1);
+  for (const bool ordered : {true, false}) {
+    Commands commands;
+    id<MTLComputeCommandEncoder> encoder =
+        [commands.buffer computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    [encoder setBuffer:y offset:0 atIndex:1];
+    dispatch(encoder, "constant_bytes", x);
+    if (ordered) barrier(encoder);
+    dispatch(encoder, "increment", y);
+    [encoder endEncoding];
+    CHECK(contains(commands.run(), kUnordered) != ordered);
+  }
+}
+
 CASE(a_barrier_for_resources_orders_these_alone) {
   id<MTLBuffer> x = floats(40, 1), y = floats(40, 1);
   const id<MTLResource> of_x[] = {x}, of_y[] = {y};
@@ -156,14 +171,14 @@ CASE(buffers_outlive_their_commands) {
 
 CASE(offsets_are_multiples_of_what_is_read_there) {
   Commands commands;
-  id<MTLBuffer> x = floats(40, 1);
+  id<MTLBuffer> x = floats(40, 1), y = floats(40, 1);
   id<MTLComputeCommandEncoder> encoder = [commands.buffer computeCommandEncoder];
   dispatch(encoder, "increment", x, 4);
   CHECK_REFUSED("the offset 2 of the buffer at index 0 for x must be a multiple of 4",
                 dispatch(encoder, "increment", x, 2));
-  [encoder setBuffer:x offset:8 atIndex:1];
+  [encoder setBuffer:y offset:8 atIndex:1];
   dispatch(encoder, "constant_bytes", x);
-  [encoder setBuffer:x offset:9 atIndex:1];  // its type would allow any, the address space does not
+  [encoder setBuffer:y offset:9 atIndex:1];  // its type would allow any, the address space does not
   CHECK_REFUSED("the offset 9 of the buffer at index 1 for y must be a multiple of 4",
                 dispatch(encoder, "constant_bytes", x));
   [encoder endEncoding];

@@ -50,71 +50,76 @@ struct Position<msl_types::vec<T, 3>> {
   }
 };
 
-MSL_INLINE Uint3 input_value(const Worker& w, unsigned t, Input input) {
-  const Place place = w.position_in_threadgroup[t];
-  const Uint3 p = {place.x, place.y, place.z}, g = w.threadgroup_position, d = w.dispatch_threads_per_threadgroup;
-  switch (input) {
-    case Input::thread_position_in_grid:
-      return {g.x * d.x + p.x, g.y * d.y + p.y, g.z * d.z + p.z};
-    case Input::thread_position_in_threadgroup:
-      return p;
-    case Input::threadgroup_position_in_grid:
-      return g;
-    case Input::threads_per_grid:
-      return w.threads_per_grid;
-    case Input::threadgroups_per_grid:
-      return w.threadgroups_per_grid;
-    case Input::threads_per_threadgroup:
-      return w.threads_per_threadgroup;
-    case Input::dispatch_threads_per_threadgroup:
-      return d;
-    case Input::thread_index_in_threadgroup:
-      return {t, 0, 0};
-    case Input::thread_index_in_simdgroup:
-      return {t % kSimdWidth, 0, 0};
-    case Input::simdgroup_index_in_threadgroup:
-      return {t / kSimdWidth, 0, 0};
-    case Input::threads_per_simdgroup:
-    case Input::thread_execution_width:
-      return {kSimdWidth, 0, 0};
-    case Input::simdgroups_per_threadgroup:
-      return {(w.threads + kSimdWidth - 1) / kSimdWidth, 0, 0};
-    case Input::dispatch_simdgroups_per_threadgroup:
-      return {(d.x * d.y * d.z + kSimdWidth - 1) / kSimdWidth, 0, 0};
-    case Input::quadgroup_index_in_threadgroup:
-      return {t / 4, 0, 0};
-    case Input::thread_index_in_quadgroup:
-      return {t % 4, 0, 0};
-    default:
-      return {0, 0, 0};
-  }
+typedef const MSL_UNCHECKED Worker ReadWorker;
+
+template <class V>
+MSL_INLINE unsigned component(const MSL_UNCHECKED V& v, unsigned axis) {
+  return axis == 0 ? v.x : axis == 1 ? v.y : v.z;
 }
 
-// By itself: three numbers at once would come packed into two registers.
-__attribute__((pure)) MSL_INTRINSIC unsigned read_input(const Worker& w, unsigned t, Input input, unsigned axis) {
-  const Uint3 v = input_value(w, t, input);
-  return axis == 0 ? v.x : axis == 1 ? v.y : v.z;
+// One axis: three numbers at once would come packed into two registers.
+__attribute__((pure)) MSL_INTRINSIC unsigned read_input(ReadWorker& w, unsigned t, Input input, unsigned axis) {
+  const unsigned place = component(w.position_in_threadgroup[t], axis);
+  const unsigned size = component(w.dispatch_threads_per_threadgroup, axis);
+  const bool first = axis == 0;
+  switch (input) {
+    case Input::thread_position_in_grid:
+      return component(w.threadgroup_position, axis) * size + place;
+    case Input::thread_position_in_threadgroup:
+      return place;
+    case Input::threadgroup_position_in_grid:
+      return component(w.threadgroup_position, axis);
+    case Input::threads_per_grid:
+      return component(w.threads_per_grid, axis);
+    case Input::threadgroups_per_grid:
+      return component(w.threadgroups_per_grid, axis);
+    case Input::threads_per_threadgroup:
+      return component(w.threads_per_threadgroup, axis);
+    case Input::dispatch_threads_per_threadgroup:
+      return size;
+    case Input::thread_index_in_threadgroup:
+      return first ? t : 0;
+    case Input::thread_index_in_simdgroup:
+      return first ? t % kSimdWidth : 0;
+    case Input::simdgroup_index_in_threadgroup:
+      return first ? t / kSimdWidth : 0;
+    case Input::threads_per_simdgroup:
+    case Input::thread_execution_width:
+      return first ? kSimdWidth : 0;
+    case Input::simdgroups_per_threadgroup:
+      return first ? (w.threads + kSimdWidth - 1) / kSimdWidth : 0;
+    case Input::dispatch_simdgroups_per_threadgroup: {
+      const auto& d = w.dispatch_threads_per_threadgroup;
+      return first ? (d.x * d.y * d.z + kSimdWidth - 1) / kSimdWidth : 0;
+    }
+    case Input::quadgroup_index_in_threadgroup:
+      return first ? t / 4 : 0;
+    case Input::thread_index_in_quadgroup:
+      return first ? t % 4 : 0;
+    default:
+      return 0;
+  }
 }
 
 template <class A>
 struct Fetch {
-  static MSL_INLINE A get(const Worker& w, unsigned t, Argument a) {
+  static MSL_INLINE A get(ReadWorker& w, unsigned t, Argument a) {
     return Position<A>::make(
         {read_input(w, t, a.input, 0), read_input(w, t, a.input, 1), read_input(w, t, a.input, 2)});
   }
 };
-MSL_INLINE void* memory(const Worker& w, Argument a) {
+MSL_INLINE void* memory(ReadWorker& w, Argument a) {
   return a.input == Input::buffer               ? w.buffers[a.index]
          : a.input == Input::threadgroup_memory ? w.threadgroup_memory[a.index]
                                                 : nullptr;
 }
 template <class T>
 struct Fetch<T*> {
-  static MSL_INLINE T* get(const Worker& w, unsigned, Argument a) { return (T*)memory(w, a); }
+  static MSL_INLINE T* get(ReadWorker& w, unsigned, Argument a) { return (T*)memory(w, a); }
 };
 template <class T>
 struct Fetch<T&> {
-  static MSL_INLINE T& get(const Worker& w, unsigned, Argument a) { return *(T*)memory(w, a); }
+  static MSL_INLINE T& get(ReadWorker& w, unsigned, Argument a) { return *(T*)memory(w, a); }
 };
 
 // The alignment of what each parameter of a kernel points to.
@@ -148,11 +153,11 @@ struct MakeIndices<0, I...> {
   typedef Indices<I...> type;
 };
 
-MSL_INTRINSIC unsigned this_thread_index(const Worker& w) { return w.order[w.first + this_fiber()]; }
+MSL_INTRINSIC unsigned this_thread_index(ReadWorker& w) { return w.order[w.first + this_fiber()]; }
 
 template <class... A, unsigned... I>
 MSL_INLINE void call(void (*kernel)(A...), const Argument* arguments, Indices<I...>) {
-  const Worker& w = worker();
+  ReadWorker& w = unchecked_worker();
   const unsigned t = this_thread_index(w);
   kernel(Fetch<A>::get(w, t, arguments[I])...);
 }
@@ -171,7 +176,7 @@ MSL_INLINE T& threadgroup_variable() {
       ".popsection"
       :
       : "i"(static_cast<unsigned long>(Id)), "i"(sizeof(T)), "i"(alignof(T)));
-  return *(T*)worker().threadgroup_variables[Id];
+  return *(T*)unchecked_worker().threadgroup_variables[Id];
 }
 
 // The bytes given to the function constant, by the pipeline's own specialisation.

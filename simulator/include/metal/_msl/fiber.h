@@ -30,6 +30,8 @@ worker() {
   return *reinterpret_cast<Worker*>(stack_region());
 }
 
+MSL_INTRINSIC MSL_UNCHECKED Worker& unchecked_worker() { return *(MSL_UNCHECKED Worker*)stack_region(); }
+
 #ifdef MSL_COUNTERS
 __attribute__((const))
 #endif
@@ -72,13 +74,16 @@ MSL_INLINE void switch_fiber(Worker& w, unsigned from, unsigned to) {
 }
 
 #ifdef MSL_CHECKS
-// False: at a million barriers in one threadgroup, time stands still, and nobody looks for races.
-MSL_RUNTIME bool advance(Checks& c) {
-  if (c.clock + 1 < kClockLimit) {
-    ++c.clock;
-    return true;
+// A million barriers in one threadgroup are more than a cell can tell apart: then nobody looks for its races any more.
+MSL_RUNTIME void advance(Checks& c) {
+  if (c.now <= kNever - 2 * kTick) {
+    c.now += kTick;
+    return;
   }
-  return c.races = false;
+  c.fence[kThreadgroupMemory] = c.fence[kDeviceMemory] = kNever;
+}
+MSL_RUNTIME void order(unsigned& fence, const Checks& c, bool covered) {
+  if (covered && fence < c.now) fence = c.now;
 }
 // All threads have come to a barrier with these mem_flags: what they did before it comes before what follows.
 MSL_RUNTIME void order_memory(Worker& w, unsigned flags) {
@@ -86,15 +91,16 @@ MSL_RUNTIME void order_memory(Worker& w, unsigned flags) {
   if (const unsigned t = stray_lane(w); t < w.threads) {
     w.fail(&w, Fault::different_matrices, c.matrix_last[t / kSimdWidth * kSimdWidth], c.matrix_last[t]);
   }
-  if (!advance(c)) return;
-  if (flags & kOrdersDevice) c.fence[kDeviceMemory] = c.clock;
-  if (flags & kOrdersThreadgroup) c.fence[kThreadgroupMemory] = c.clock;
+  advance(c);
+  order(c.fence[kDeviceMemory], c, flags & kOrdersDevice);
+  order(c.fence[kThreadgroupMemory], c, flags & kOrdersThreadgroup);
 }
 MSL_RUNTIME void order_memory_of_simdgroup(Worker& w, unsigned simdgroup, unsigned flags) {
   Checks& c = *w.checks;
-  if (flags == 0 || !advance(c)) return;
-  if (flags & kOrdersDevice) c.simd_fence[kDeviceMemory][simdgroup] = c.clock;
-  if (flags & kOrdersThreadgroup) c.simd_fence[kThreadgroupMemory][simdgroup] = c.clock;
+  if (flags == 0) return;
+  advance(c);
+  order(c.simd_fence[kDeviceMemory][simdgroup], c, flags & kOrdersDevice);
+  order(c.simd_fence[kThreadgroupMemory][simdgroup], c, flags & kOrdersThreadgroup);
 }
 #endif
 

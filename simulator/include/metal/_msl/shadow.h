@@ -3,32 +3,46 @@
 
 #include "worker.h"
 
+#define MSL_CHECK inline __attribute__((always_inline, no_sanitize("address", "alignment")))
+
 namespace msl_runtime {
 
-// Who touched a byte, and when: a cell is clock << kActorBits | actor. Every barrier advances the clock.
+// Who touched a byte, and when: a cell is a time | an actor. Every barrier lets the time advance by kTick.
 //
-// An actor is a thread, by its index; a simdgroup, whose matrix operations are nobody's in particular; all atomic
-// operations together, which never conflict; or several readers.
-constexpr unsigned kActorBits = 11;
+// An actor is a lane of a simdgroup; a simdgroup, whose matrix operations are nobody's in particular; or none of these:
+// all atomic operations together, which never conflict, or several readers.
+constexpr unsigned kLaneBits = 6;
+constexpr unsigned kActorBits = 12;
 constexpr unsigned kActorMask = (1u << kActorBits) - 1;
-constexpr unsigned kSimdgroupActor = kMaxThreads;         // and the next 31
-constexpr unsigned kSeveralGroupsActor = kActorMask - 2;  // readers of device memory, in several threadgroups
-constexpr unsigned kAtomicActor = kActorMask - 1;
-constexpr unsigned kSeveralActors = kActorMask;
-constexpr unsigned kClockLimit = 1u << (32 - kActorBits);
+constexpr unsigned kTick = 1u << kActorBits;
+constexpr unsigned kNever = ~0u;                  // later than all cells
+constexpr unsigned kWholeSimdgroup = kSimdWidth;  // in the place of a lane
+constexpr unsigned kNoSimdgroup = kSimdgroups;
+constexpr unsigned kAtomicActor = kNoSimdgroup << kLaneBits;
+constexpr unsigned kSeveralGroupsActor = kAtomicActor | 1;  // readers of device memory, in several threadgroups
+constexpr unsigned kSeveralActors = kAtomicActor | kWholeSimdgroup;
+
+MSL_CHECK constexpr unsigned actor_of_simdgroup(unsigned simdgroup) { return simdgroup << kLaneBits | kWholeSimdgroup; }
+MSL_CHECK constexpr unsigned actor_of_thread(unsigned t) { return t / kSimdWidth << kLaneBits | t % kSimdWidth; }
 
 // Above a cell of device memory stands the threadgroup, by a number that no other has had before: nothing orders two of
-// them. It stands for two bytes, as an access of one byte is not looked at there.
+// them.
 typedef unsigned long DeviceCell;
-constexpr unsigned long kBytesPerCell = 2;
 constexpr unsigned long kSeveralGroups = 0xffffffff;
+
+// A variable in threadgroup memory, or an argument there. Nobody may touch what lies between two of them: it bears
+// kNever as the time of its last write.
+struct Piece {
+  unsigned begin, end;
+  int index;  // of an argument; -1: a variable
+};
 
 // A buffer as bound.
 struct Bound {
   unsigned long begin, end;
   unsigned index;
   bool writable;
-  // Of the byte at shadow_begin and the following; null when nobody writes to this memory.
+  // Of each byte from shadow_begin to shadow_end; null when nobody writes to this memory.
   unsigned long shadow_begin, shadow_end;
   DeviceCell* writes;
   DeviceCell* reads;
@@ -50,19 +64,24 @@ struct Refused {
   unsigned line;       // of the shader, where it is known
 };
 
+// Where the buffer of an address stands among those bound, most likely.
+constexpr unsigned kHints = 1024;
+MSL_CHECK constexpr unsigned hint_of(unsigned long address) { return address / 256 % kHints; }
+
 struct Checks {
   Bound bound[kBuffers];
   unsigned bounds;
-  unsigned last;  // used
-  bool races;
+  unsigned char hints[kHints];
+  Piece pieces[kVariables + kBuffers];
+  unsigned piece_count;
   unsigned long arena_bytes;
   unsigned long first_group;  // of the dispatch
   unsigned long group;        // this threadgroup
 
-  unsigned clock;
-  unsigned begin;                       // the clock when the threadgroup began
-  unsigned fence[2];                    // ... at the last barrier that covers threadgroup and device memory
-  unsigned simd_fence[2][kSimdgroups];  // ... or at one of the simdgroup alone, whichever came later
+  unsigned now;
+  unsigned begin;                           // when the threadgroup began
+  unsigned fence[2];                        // when the last barrier was that covers threadgroup and device memory
+  unsigned simd_fence[2][kSimdgroups + 1];  // ... and the last one of the simdgroup alone; the last: of no simdgroup
 
   // Of each thread: the sum of the sites of its simdgroup matrix operations, and the site of the last.
   bool matrices;

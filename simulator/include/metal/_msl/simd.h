@@ -4,6 +4,14 @@
 #include "fiber.h"
 #include "math.h"
 
+// Exchanges are the runtime's own business: not to be checked, and therefore not inlined. What they call must be.
+#ifdef MSL_CHECKS
+#define MSL_EXCHANGE MSL_RUNTIME
+#else
+#define MSL_EXCHANGE MSL_INTRINSIC
+#endif
+#define MSL_INLINED __attribute__((always_inline))
+
 namespace msl_runtime {
 
 // What a lane gets from one that does not take part: undefined on a GPU, all ones here, which is a NaN and never 0.
@@ -27,7 +35,7 @@ struct simd_type {
 
 // Every lane gives a value; `read` then sees all of them and the mask of those that did.
 template <class T, class F>
-MSL_INTRINSIC auto exchange(T value, unsigned site, F read)
+MSL_EXCHANGE auto exchange(T value, unsigned site, F read)
     -> decltype(read(static_cast<const Exchange&>(Exchange()), 0u)) {
   const Exchange e;
   e.slot<T>(e.lane) = value;
@@ -90,14 +98,15 @@ namespace metal {
 #define MSL_REDUCTION(name, CONDITION, ...)                                                                          \
   template <class T, CONDITION(T)>                                                                                   \
   MSL_INLINE T simd_##name(T data, MSL_SITE) {                                                                       \
-    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {                 \
-      return msl_runtime::reduce_once<T>(e, mask, [](T a, T b) { return static_cast<T>(__VA_ARGS__); });             \
+    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) MSL_INLINED {     \
+      return msl_runtime::reduce_once<T>(e, mask, [](T a, T b) MSL_INLINED { return static_cast<T>(__VA_ARGS__); }); \
     });                                                                                                              \
   }                                                                                                                  \
   template <class T, CONDITION(T)>                                                                                   \
   MSL_INLINE T quad_##name(T data, MSL_SITE) {                                                                       \
-    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {                 \
-      return msl_runtime::reduce<T>(e, mask, e.lane & ~3u, 4, [](T a, T b) { return static_cast<T>(__VA_ARGS__); }); \
+    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) MSL_INLINED {     \
+      return msl_runtime::reduce<T>(e, mask, e.lane & ~3u, 4,                                                        \
+                                    [](T a, T b) MSL_INLINED { return static_cast<T>(__VA_ARGS__); });               \
     });                                                                                                              \
   }
 MSL_REDUCTION(sum, MSL_SIMD_TYPE, a + b)
@@ -109,32 +118,33 @@ MSL_REDUCTION(or, MSL_SIMD_INTEGER, a | b)
 MSL_REDUCTION(xor, MSL_SIMD_INTEGER, a ^ b)
 #undef MSL_REDUCTION
 
-#define MSL_PREFIX(name, IDENTITY, ...)                                                                                \
-  template <class T, MSL_SIMD_TYPE(T)>                                                                                 \
-  MSL_INLINE T simd_prefix_exclusive_##name(T data, MSL_SITE) {                                                        \
-    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {                   \
-      return msl_runtime::scan<T>(e, mask, e.lane, T(IDENTITY), [](T a, T b) { return static_cast<T>(__VA_ARGS__); }); \
-    });                                                                                                                \
-  }                                                                                                                    \
-  template <class T, MSL_SIMD_TYPE(T)>                                                                                 \
-  MSL_INLINE T simd_prefix_inclusive_##name(T data, MSL_SITE) {                                                        \
-    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) {                   \
-      return msl_runtime::scan<T>(e, mask, e.lane + 1, T(IDENTITY),                                                    \
-                                  [](T a, T b) { return static_cast<T>(__VA_ARGS__); });                               \
-    });                                                                                                                \
+#define MSL_PREFIX(name, IDENTITY, ...)                                                                          \
+  template <class T, MSL_SIMD_TYPE(T)>                                                                           \
+  MSL_INLINE T simd_prefix_exclusive_##name(T data, MSL_SITE) {                                                  \
+    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) MSL_INLINED { \
+      return msl_runtime::scan<T>(e, mask, e.lane, T(IDENTITY),                                                  \
+                                  [](T a, T b) MSL_INLINED { return static_cast<T>(__VA_ARGS__); });             \
+    });                                                                                                          \
+  }                                                                                                              \
+  template <class T, MSL_SIMD_TYPE(T)>                                                                           \
+  MSL_INLINE T simd_prefix_inclusive_##name(T data, MSL_SITE) {                                                  \
+    return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) MSL_INLINED { \
+      return msl_runtime::scan<T>(e, mask, e.lane + 1, T(IDENTITY),                                              \
+                                  [](T a, T b) MSL_INLINED { return static_cast<T>(__VA_ARGS__); });             \
+    });                                                                                                          \
   }
 MSL_PREFIX(sum, 0, a + b)
 MSL_PREFIX(product, 1, a* b)
 #undef MSL_PREFIX
 
 // PARTNER: the lane whose value this one gets, from `lane`, its own, and `k`, the argument.
-#define MSL_SHUFFLE(name, PARTNER)                                                                    \
-  template <class T, MSL_SIMD_TYPE(T)>                                                                \
-  MSL_INLINE T name(T data, ushort k, MSL_SITE) {                                                     \
-    return msl_runtime::exchange(data, msl_site, [k](const msl_runtime::Exchange& e, unsigned mask) { \
-      const unsigned lane = e.lane;                                                                   \
-      return msl_runtime::value_of<T>(e, mask, PARTNER);                                              \
-    });                                                                                               \
+#define MSL_SHUFFLE(name, PARTNER)                                                                                \
+  template <class T, MSL_SIMD_TYPE(T)>                                                                            \
+  MSL_INLINE T name(T data, ushort k, MSL_SITE) {                                                                 \
+    return msl_runtime::exchange(data, msl_site, [k](const msl_runtime::Exchange& e, unsigned mask) MSL_INLINED { \
+      const unsigned lane = e.lane;                                                                               \
+      return msl_runtime::value_of<T>(e, mask, PARTNER);                                                          \
+    });                                                                                                           \
   }
 MSL_SHUFFLE(simd_shuffle, k)
 MSL_SHUFFLE(simd_broadcast, k)
@@ -155,28 +165,32 @@ MSL_INLINE T simd_shuffle_and_fill_up(T data, T fill, ushort k, ushort modulo = 
   struct Pair {
     T data, fill;
   };
-  return msl_runtime::exchange(Pair{data, fill}, msl_site, [k, modulo](const msl_runtime::Exchange& e, unsigned mask) {
-    const unsigned in_segment = e.lane % modulo, segment = e.lane - in_segment;
-    return in_segment >= k ? msl_runtime::value_of<Pair>(e, mask, e.lane - k).data
-                           : msl_runtime::value_of<Pair>(e, mask, segment + (in_segment + modulo - k) % modulo).fill;
-  });
+  return msl_runtime::exchange(
+      Pair{data, fill}, msl_site, [k, modulo](const msl_runtime::Exchange& e, unsigned mask) MSL_INLINED {
+        const unsigned in_segment = e.lane % modulo, segment = e.lane - in_segment;
+        return in_segment >= k
+                   ? msl_runtime::value_of<Pair>(e, mask, e.lane - k).data
+                   : msl_runtime::value_of<Pair>(e, mask, segment + (in_segment + modulo - k) % modulo).fill;
+      });
 }
 template <class T, MSL_SIMD_TYPE(T)>
 MSL_INLINE T simd_shuffle_and_fill_down(T data, T fill, ushort k, ushort modulo = 32, MSL_SITE) {
   struct Pair {
     T data, fill;
   };
-  return msl_runtime::exchange(Pair{data, fill}, msl_site, [k, modulo](const msl_runtime::Exchange& e, unsigned mask) {
-    const unsigned in_segment = e.lane % modulo, segment = e.lane - in_segment;
-    return in_segment + k < modulo ? msl_runtime::value_of<Pair>(e, mask, e.lane + k).data
-                                   : msl_runtime::value_of<Pair>(e, mask, segment + (in_segment + k) % modulo).fill;
-  });
+  return msl_runtime::exchange(
+      Pair{data, fill}, msl_site, [k, modulo](const msl_runtime::Exchange& e, unsigned mask) MSL_INLINED {
+        const unsigned in_segment = e.lane % modulo, segment = e.lane - in_segment;
+        return in_segment + k < modulo ? msl_runtime::value_of<Pair>(e, mask, e.lane + k).data
+                                       : msl_runtime::value_of<Pair>(e, mask, segment + (in_segment + k) % modulo).fill;
+      });
 }
 
 template <class T, MSL_SIMD_TYPE(T)>
 MSL_INLINE T simd_broadcast_first(T data, MSL_SITE) {
-  return msl_runtime::exchange(
-      data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) { return e.slot<T>(__builtin_ctz(mask)); });
+  return msl_runtime::exchange(data, msl_site, [](const msl_runtime::Exchange& e, unsigned mask) MSL_INLINED {
+    return e.slot<T>(__builtin_ctz(mask));
+  });
 }
 
 // A set of lanes.
@@ -190,7 +204,7 @@ struct simd_vote {
 };
 
 namespace msl_votes {
-MSL_INTRINSIC uint ballot(bool expr, unsigned site, thread uint& active) {
+MSL_EXCHANGE uint ballot(bool expr, unsigned site, thread uint& active) {
   const msl_runtime::Exchange e;
   e.slot<bool>(e.lane) = expr;
   active = e.meet(site);

@@ -20,6 +20,12 @@
 #else
 #define MSL_INTRINSIC MSL_INLINE
 #endif
+// A pointer of this kind is not checked: to the runtime's own data, or to what a call has checked as a whole.
+#if defined(MSL_CHECKS) && defined(__x86_64__)
+#define MSL_UNCHECKED __attribute__((address_space(272)))
+#else
+#define MSL_UNCHECKED
+#endif
 
 namespace msl_runtime {
 
@@ -27,7 +33,8 @@ constexpr unsigned kMaxThreads = 1024;
 constexpr unsigned kSimdWidth = 32;
 constexpr unsigned kSimdgroups = kMaxThreads / kSimdWidth;
 constexpr unsigned kBuffers = 31;
-constexpr unsigned long kArenaBytes = 32 * 1024;
+constexpr unsigned kVariables = 256;
+constexpr unsigned long kArenaBytes = (32 + 4) * 1024;  // what Metal gives a threadgroup, and gaps
 constexpr unsigned long kStackShift = 17;
 constexpr unsigned long kStackBytes = 1ul << kStackShift;
 constexpr unsigned long kRegionBytes = 1ul << 28;  // 1 Worker and 1024 stacks, and a power of two: mostly never touched
@@ -89,7 +96,7 @@ struct Worker {
 
   void* buffers[kBuffers];
   void* threadgroup_memory[kBuffers];
-  void* threadgroup_variables[256];
+  void* threadgroup_variables[kVariables];
 
   Checks* checks;      // null: the kernel is compiled without
   Counting* counting;  // null: the kernel is compiled without
