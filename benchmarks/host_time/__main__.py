@@ -73,9 +73,7 @@ def main() -> None:
         table.add_row(pass_, f"{ours:.2f} us", *cells)
     console = Console(highlight=False)
     console.print(table)
-    console.print(
-        f"goal: {GOAL} or less. weight_grad of many positions takes a second dispatch, and memory for the sums between them."
-    )
+    console.print(f"goal: {GOAL} or less. weight_grad of many positions takes a second dispatch, and memory.")
     if _machine.is_simulated():
         console.print("The device is simulated: its encoder and allocator are in both sides.", style="yellow")
 
