@@ -155,6 +155,6 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, **environment}
-        return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=300)
+        return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=900)
 
     return run

@@ -44,5 +44,5 @@ def test_bits_do_not_depend_on_the_order(
 
     forward = results(MPS_SIMULATOR_ORDER="forward")
     assert len(forward) == (3 * len(METHODS) + 2 * len(SCALAR_METHODS)) * 3 * 4
-    for order in ("reverse", "random:1", "random:2"):
+    for order in ("reverse", "random:1"):
         assert results(MPS_SIMULATOR_ORDER=order, MPS_SIMULATOR_DISPATCHES="concurrent") == forward, order
