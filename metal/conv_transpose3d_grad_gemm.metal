@@ -216,7 +216,7 @@ template <typename T, int kM, int kN>
     uint lane [[thread_index_in_simdgroup]]) {
   using TileA = StagedTile<T, kM, true>;
   using TileB = StagedTile<T, kN, false>;
-  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, 128>;
+  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, 32>;
   constexpr int kK = kGemmDepth, kRowStep = kGemmThreads / kK;
   threadgroup typename TileA::Vector a[TileA::kSize / 4];
   threadgroup typename TileB::Vector b[TileB::kSize / 4];
