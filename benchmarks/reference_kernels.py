@@ -81,7 +81,7 @@ def references():
         gemm("gemm_direct.metal", size, tile=(32, 8), threads=(32, 8)),
         measured="0.4 % of peak (a convolution)",
         low=0,
-        high=0.30,
+        high=0.25,
         **cost,
     )
     size, channels = 64, 128
