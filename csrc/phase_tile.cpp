@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <array>
 
-#include "divisor.h"
+#include "integers.h"
 
 namespace mps_conv_transpose3d {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t volume(Extent size) { return int64_t{size.d} * size.h * size.w; }
 
 // Exact for quotients a / n with a * n < 65536.

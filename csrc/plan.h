@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "conv_transpose3d_params.h"
+#include "problem.h"
 
 namespace mps_conv_transpose3d {
 
@@ -46,16 +48,6 @@ struct Kernel {
   std::string name() const;
 };
 
-// The arguments of torch.nn.functional.conv_transpose3d, valid and with the spatial ones as (depth, height, width).
-struct Geometry {
-  int64_t batch = 1, in_channels = 1, out_channels = 1, groups = 1;  // channels of all groups together
-  std::array<int64_t, 3> input{1, 1, 1}, kernel{1, 1, 1};
-  std::array<int64_t, 3> stride{1, 1, 1}, padding{0, 0, 0}, output_padding{0, 0, 0}, dilation{1, 1, 1};
-
-  // (input - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
-  std::array<int64_t, 3> output() const;
-};
-
 // What a plan needs to know of the GPU.
 struct Device {
   int cores;
@@ -63,17 +55,6 @@ struct Device {
 
 // As far as Metal's name of it tells, "Apple M2 Max".
 Device device_named(const std::string& name);
-
-// Strides in elements of a [N, C, D, H, W] tensor.
-using Strides5 = std::array<int64_t, 5>;
-Strides5 contiguous_strides(int64_t channels, const std::array<int64_t, 3>& spatial);
-
-// Null when the kernels' 32-bit arithmetic could overflow: then nothing here may compute it.
-std::optional<ConvTranspose3dParams> make_params(const Geometry& geometry, const Strides5& input,
-                                                 const Strides5& output);
-
-// Whether every offset within one channel of such a tensor fits 32 bits.
-bool spatial_offsets_fit(const std::array<int64_t, 3>& spatial, const Strides5& strides);
 
 // A kernel and its grid, cut along z into dispatches of at most `slice` each.
 struct Step {

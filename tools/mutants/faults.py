@@ -18,6 +18,7 @@ ENCODER = "csrc/kernels.mm"
 OPERATORS = "csrc/operators.cpp"
 ARGUMENTS = "csrc/arguments.cpp"
 PLAN = "csrc/plan.cpp"
+PROBLEM = "csrc/problem.cpp"
 PHASE_TILE = "csrc/phase_tile.cpp"
 REGISTRATION = "csrc/registration.cpp"
 
@@ -241,14 +242,14 @@ FAULTS = [
     ),
     Fault(
         "pairs that are none",
-        PLAN,
+        PROBLEM,
         "params.paired_output = tiles_the_output(params) && output[4] == 1 && g.kernel[2] % 2 == 0;",
         "params.paired_output = tiles_the_output(params) && g.kernel[2] % 2 == 0;",
         "neighbouring channels are written where neighbouring voxels should be",
     ),
     Fault(
         "flat whatever the strides",
-        PLAN,
+        PROBLEM,
         "params.flat_input = input[4] == 1 && input[3] == g.input[2] && input[2] == g.input[1] * g.input[2];",
         "params.flat_input = true;",
         "an input in another memory format is read in the wrong order",
@@ -367,7 +368,7 @@ FAULTS = [
     ),
     Fault(
         "swapped strides",
-        PLAN,
+        PROBLEM,
         "narrow(s[2]), narrow(s[3]),",
         "narrow(s[3]), narrow(s[2]),",
         "depth and height are exchanged in memory",

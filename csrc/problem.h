@@ -1,0 +1,46 @@
+// The problem: the arguments of a call, and what the kernels are told of it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "conv_transpose3d_params.h"
+
+namespace mps_conv_transpose3d {
+
+// The arguments of torch.nn.functional.conv_transpose3d, valid and with the spatial ones as (depth, height, width).
+struct Geometry {
+  int64_t batch = 1, in_channels = 1, out_channels = 1, groups = 1;  // channels of all groups together
+  std::array<int64_t, 3> input{1, 1, 1}, kernel{1, 1, 1};
+  std::array<int64_t, 3> stride{1, 1, 1}, padding{0, 0, 0}, output_padding{0, 0, 0}, dilation{1, 1, 1};
+
+  // (input - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
+  std::array<int64_t, 3> output() const;
+};
+
+// Strides in elements of a [N, C, D, H, W] tensor.
+using Strides5 = std::array<int64_t, 5>;
+Strides5 contiguous_strides(int64_t channels, const std::array<int64_t, 3>& spatial);
+
+// Null when the kernels' 32-bit arithmetic could overflow: then nothing here may compute it.
+std::optional<ConvTranspose3dParams> make_params(const Geometry& geometry, const Strides5& input,
+                                                 const Strides5& output);
+
+// Whether every offset within one channel of such a tensor fits 32 bits.
+bool spatial_offsets_fit(const std::array<int64_t, 3>& spatial, const Strides5& strides);
+
+// Each element of the output meets exactly one input position and tap.
+bool tiles_the_output(const ConvTranspose3dParams& params);
+
+// The `stride` taps from `padding` on, of each axis, carry to each element of the output exactly one input position.
+bool tiles_the_output_by_some_taps(const ConvTranspose3dParams& params);
+
+// Each element of the output is that of one input and the tap that reaches it, below the stride but for the last input.
+bool reaches_the_output(const ConvTranspose3dParams& params);
+
+// Of one filter, and of one channel of the input.
+int64_t taps_of(const ConvTranspose3dParams& params);
+int64_t positions_of(const ConvTranspose3dParams& params);
+
+}  // namespace mps_conv_transpose3d
