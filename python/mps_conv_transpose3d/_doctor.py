@@ -24,6 +24,7 @@ REINSTALL_TORCH = "a macOS wheel of torch has it: pip install --force-reinstall 
 
 CASES = [
     Case("kernel equals stride", (1, 64, 4, 8, 8), (64, 64, 2, 2, 2), stride=(2, 2, 2)),
+    Case("kernel equals stride, many voxels", (1, 16, 16, 16, 16), (16, 8, 2, 2, 2), stride=(2, 2, 2)),
     Case("kernel equals stride, odd sizes", (2, 7, 3, 5, 3), (7, 5, 1, 2, 2), stride=(1, 2, 2)),
     Case("overlapping", (2, 32, 5, 6, 7), (32, 32, 3, 3, 3), True, (2, 2, 2), (1, 1, 1), output_padding=(1, 1, 1)),
     Case("stride one", (1, 9, 4, 5, 6), (9, 11, 3, 3, 3), padding=(1, 1, 1)),
