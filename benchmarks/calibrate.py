@@ -9,7 +9,7 @@ from rich.table import Table
 
 from chips import CHIPS
 from model import CYCLES, LEFT_OUT, fraction, limit_of, time_of
-from reference_kernels import Counted, references
+from reference_kernels import Reference, references
 
 CHIPS_SHOWN = ("M1", "M2 Max")
 
@@ -32,7 +32,7 @@ def counters_table() -> Table:
     return table
 
 
-def add_counters(table: Table, reference: Counted) -> None:
+def add_counters(table: Table, reference: Reference) -> None:
     per = reference.useful_fma
     for dispatch in reference.dispatches:
         c = dispatch.counters
@@ -75,7 +75,7 @@ def bounds_table(chip: str) -> Table:
     return table
 
 
-def add_bounds(table: Table, chip: str, reference: Counted) -> float:
+def add_bounds(table: Table, chip: str, reference: Reference) -> float:
     times = [time_of(dispatch.counters, CHIPS[chip]) for dispatch in reference.dispatches]
     limit = limit_of(reference.useful_fma, reference.compulsory_bytes, CHIPS[chip])
     share = fraction(times, limit)

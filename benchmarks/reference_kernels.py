@@ -21,7 +21,7 @@ ACCESSES = 40_000_000  # of a dispatch: enough for the caches of the largest chi
 
 
 @dataclass(frozen=True)
-class Counted:
+class Reference:
     """A reference: its counters, its useful multiply-adds and compulsory bytes, and the fractions it should have."""
 
     name: str
@@ -58,7 +58,7 @@ def references():
     """Each reference, counted when its turn comes."""
     for size in (2048, 4096):
         cost = {"useful_fma": size**3, "compulsory_bytes": 3 * 4 * size**2}
-        yield Counted(
+        yield Reference(
             f"GEMM {size}, 64x64x16, 2x2 simdgroups",
             gemm("gemm_matrices.metal", size, tile=(64, 64), threads=(128, 1)),
             measured="MLX Steel: 77-89 % of peak",
@@ -68,7 +68,7 @@ def references():
         )
     size = 1024
     cost = {"useful_fma": size**3, "compulsory_bytes": 3 * 4 * size**2}
-    yield Counted(
+    yield Reference(
         f"GEMM {size}, 16x16 scalar tiles",
         gemm("gemm_scalar_tiles.metal", size, tile=(16, 16), threads=(16, 16)),
         measured="8-10 % of peak",
@@ -76,7 +76,7 @@ def references():
         high=0.30,
         **cost,
     )
-    yield Counted(
+    yield Reference(
         f"GEMM {size}, one thread an element",
         gemm("gemm_direct.metal", size, tile=(32, 8), threads=(32, 8)),
         measured="0.4 % of peak (a convolution)",
@@ -89,7 +89,7 @@ def references():
         "useful_fma": channels**2 * 27 * size**3,
         "compulsory_bytes": 4 * (2 * channels * size**3 + 27 * channels**2),
     }
-    yield Counted(
+    yield Reference(
         "conv 3x3x3, channels last",
         conv("conv_channels_last.metal", size, channels),
         measured="MLX: above PyTorch's",
@@ -97,7 +97,7 @@ def references():
         high=0.95,
         **cost,
     )
-    yield Counted(
+    yield Reference(
         "conv 3x3x3, gathered",
         conv("conv_gather.metal", size, channels),
         measured="PyTorch conv3d_simd: 8 % of peak",
@@ -110,7 +110,7 @@ def references():
         problem = Problem(case, op, "float32")
         with mps_conv_transpose3d.enabled():
             dispatches = count(problem, method="direct", accesses=ACCESSES).dispatches
-        yield Counted(
+        yield Reference(
             f"ours, direct: {op}",
             dispatches,
             problem.useful_fma,

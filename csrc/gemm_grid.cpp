@@ -37,29 +37,15 @@ constexpr Tile tile_of(Method method) {
   }
 }
 
-// The time of a grid in multiply-adds of a core. The last threadgroups to begin take as long as any, and one alone on
-// its core leaves a third of it idle: nothing hides the latency of its arithmetic.
+// The time of a grid in multiply-adds of a core. A threadgroup alone on its core leaves a third of it idle: nothing
+// hides the latency of its arithmetic.
 double time_of_grid(const Tile& tile, int64_t threadgroups, int64_t depth, const Device& device) {
-  const int64_t at_once = tile.resident * device.cores;
-  const int64_t rounds =
-      threadgroups > at_once ? ceil_div(threadgroups, at_once) * tile.resident : ceil_div(threadgroups, device.cores);
-  return std::max(1.5, static_cast<double>(rounds)) * static_cast<double>(tile.m * tile.n * depth) / tile.speed;
+  const int64_t on_a_core = threadgroups_on_a_core(threadgroups, tile.resident, device.cores);
+  return std::max(1.5, static_cast<double>(on_a_core)) * static_cast<double>(tile.m * tile.n * depth) / tile.speed;
 }
 
 int64_t tiles_of(const Product& product, const Tile& tile, const ConvTranspose3dParams& p) {
   return ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups;
-}
-
-// About `wanted` splits, and no more, each over no fewer than 8 tiles of depth.
-SplitK make_split(int64_t wanted, int64_t depth, int64_t batch) {
-  const int64_t chunks = std::clamp<int64_t>(wanted / batch, 1, ceil_div(depth, 8 * kGemmDepth));
-  const int64_t length = ceil_div(ceil_div(depth, chunks), kGemmDepth) * kGemmDepth;
-  SplitK split{};
-  split.chunks = static_cast<int>(ceil_div(depth, length));
-  split.length = static_cast<int>(length);
-  split.samples = static_cast<int>(split.chunks > 1 ? 1 : ceil_div(batch, wanted));
-  split.splits = static_cast<int>(split.chunks * ceil_div(batch, split.samples));
-  return split;
 }
 
 // A weight gradient's splits, and their time in multiply-adds of one core.
@@ -68,8 +54,8 @@ struct TimedSplit {
   double time;
 };
 
-// The fastest of those that give each core the same number of threadgroups, with partial sums of at most 8 MB. A single
-// split has none.
+// The fastest of those that give each core the same number of threadgroups, with no fewer than 8 tiles of depth each
+// and partial sums of at most 8 MB. A single split has none.
 TimedSplit fastest_split(Method method, const ConvTranspose3dParams& p, const Device& device) {
   constexpr int64_t kPartialSums = (8 << 20) / sizeof(float), kMostWaves = 4;
   // A partial sum is written and read: 8 bytes, and a core makes some 13 multiply-adds for each byte of its share of
@@ -91,7 +77,8 @@ TimedSplit fastest_split(Method method, const ConvTranspose3dParams& p, const De
     if (wanted == best.split.splits) {
       continue;
     }
-    const SplitK split = make_split(wanted, product.depth, p.batch);
+    const SplitK split =
+        make_split(wanted, p.batch, product.depth, ceil_div(product.depth, 8 * kGemmDepth), kGemmDepth);
     double time = time_of_grid(tile, tiles * split.splits, int64_t{split.samples} * split.length, device);
     if (split.splits > 1) {
       time += kTimeOfADispatch + kTimeOfASum * static_cast<double>(split.splits * sums) / device.cores;

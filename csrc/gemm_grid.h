@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "grid.h"
 #include "plan.h"
-#include "scalar_grid.h"
 
 namespace mps_conv_transpose3d {
 

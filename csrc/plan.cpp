@@ -32,20 +32,24 @@ bool offsets_fit(int64_t channels, const std::array<int64_t, 3>& spatial, const 
               (spatial[2] - 1) * s.width);
 }
 
+// And those of the largest coordinates that are computed for what lies outside of the tensors, where a thread goes up
+// to `run` positions beyond them.
+bool offsets_fit(int64_t in_channels, int64_t out_channels, int64_t run, const ConvTranspose3dParams& p) {
+  const auto reach = [&](const Axis& axis) {
+    return int64_t{axis.output} + axis.taps * axis.dilation + axis.padding + run * axis.stride;
+  };
+  const Axis &d = p.depth, &h = p.height, &w = p.width;
+  return offsets_fit(in_channels, {d.input + reach(d), h.input + reach(h), w.input + reach(w)}, p.input) &&
+         offsets_fit(out_channels, {2 * reach(d), 2 * reach(h), 2 * reach(w)}, p.output);
+}
+
 // Kernels of 3x3x3; the forward pass's know where a stride of 2 and an odd padding put each tap.
 bool narrow_can(Pass pass, const ConvTranspose3dParams& p) {
   const auto can = [&](const Axis& axis) {
     const bool doubles = axis.stride == 2 && axis.padding % 2 == 1 && axis.dilation == 1;
     return axis.taps == 3 && (pass != Pass::forward || doubles);
   };
-  // The largest coordinates that are computed for what lies outside of a tensor.
-  const auto reach = [](const Axis& axis) {
-    return int64_t{axis.output} + axis.taps * axis.dilation + axis.padding + kNarrowRun * axis.stride;
-  };
-  const Axis &d = p.depth, &h = p.height, &w = p.width;
-  return pass != Pass::bias_grad && can(d) && can(h) && can(w) &&
-         offsets_fit(1, {d.input + reach(d), h.input + reach(h), w.input + reach(w)}, p.input) &&
-         offsets_fit(1, {2 * reach(d), 2 * reach(h), 2 * reach(w)}, p.output);
+  return pass != Pass::bias_grad && can(p.depth) && can(p.height) && can(p.width) && offsets_fit(1, 1, kNarrowRun, p);
 }
 
 bool can(Pass pass, Method method, const ConvTranspose3dParams& p) {
@@ -62,11 +66,8 @@ bool can(Pass pass, Method method, const ConvTranspose3dParams& p) {
   }
   const Axis &d = p.depth, &h = p.height, &w = p.width;
   const Product product = product_of(pass, method, p);
-  // The largest coordinates, and so offsets, that are computed for what lies outside of a tensor.
-  const auto reach = [](const Axis& axis) { return int64_t{axis.output} + axis.taps * axis.dilation + axis.padding; };
   if (pass == Pass::bias_grad || !fits(product.rows + 128) || !fits(product.columns + 128) ||
-      !offsets_fit(p.in_channels, {d.input + reach(d), h.input + reach(h), w.input + reach(w)}, p.input) ||
-      !offsets_fit(p.out_channels, {2 * reach(d), 2 * reach(h), 2 * reach(w)}, p.output)) {
+      !offsets_fit(p.in_channels, p.out_channels, 0, p)) {
     return false;
   }
   // Without running totals a sum is as exact as PyTorch's on the CPU, which sums the channels of each tap apart, only
@@ -201,7 +202,7 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
   plan.partial_sums = (splits > 1 ? splits * elements : 0) + (plan.has_bias_grad ? 2 * splits * columns : 0);
   add({pass, method, dtype}, gemm_grid(pass, method, p, splits));
   if (splits > 1) {
-    add({pass, Method::sum_splits, dtype}, {{elements, 1, 1}, {256, 1, 1}, elements * splits});
+    add({pass, Method::sum_splits, dtype}, {{elements, 1, 1}, {kThreads, 1, 1}, elements * splits});
   }
   if (plan.has_bias_grad) {
     const int64_t pairs = splits * p.depth.stride * p.height.stride * p.width.stride;

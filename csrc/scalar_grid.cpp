@@ -45,22 +45,14 @@ SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int6
   double best_time = 0;
   for (int64_t rounds = most_rounds; rounds > std::max<int64_t>(most_rounds - 8, 0); --rounds) {
     const int64_t parts = std::clamp<int64_t>(rounds * at_once / threadgroups, 1, kMostParts);
-    const int64_t all = parts * threadgroups;
-    const int64_t on_a_core = all > at_once ? ceil_div(all, at_once) * kResident : ceil_div(all, device.cores);
+    const int64_t on_a_core = threadgroups_on_a_core(parts * threadgroups, kResident, device.cores);
     const double time = static_cast<double>(on_a_core) / static_cast<double>(parts);
     if (rounds == most_rounds || time < best_time) {
       wanted = parts;
       best_time = time;
     }
   }
-  const int64_t chunks = std::clamp<int64_t>(wanted / batch, 1, ceil_div(rows * row_length, kLeastPositions));
-  const int64_t length = ceil_div(rows, chunks);
-  SplitK split{};
-  split.chunks = static_cast<int>(ceil_div(rows, length));
-  split.length = static_cast<int>(length);
-  split.samples = static_cast<int>(split.chunks > 1 ? 1 : ceil_div(batch, wanted));
-  split.splits = static_cast<int>(split.chunks * ceil_div(batch, split.samples));
-  return split;
+  return make_split(wanted, batch, rows, ceil_div(rows * row_length, kLeastPositions), 1);
 }
 
 }  // namespace

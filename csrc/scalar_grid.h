@@ -1,21 +1,14 @@
 // The grids of the scalar kernels: one thread, or for a sum one threadgroup, computes some elements.
 #pragma once
 
-#include <array>
 #include <cstdint>
 
+#include "grid.h"
 #include "plan.h"
 
 namespace mps_conv_transpose3d {
 
-// A grid in threads, and the multiply-adds of one step along z.
-struct Grid {
-  std::array<int64_t, 3> threads;
-  std::array<uint32_t, 3> threads_per_threadgroup;
-  int64_t work_per_z;
-};
-
-// Threads of a direct kernel's threadgroup.
+// Threads of a threadgroup.
 inline constexpr uint32_t kThreads = 32 * kMaxSimdgroups;
 
 // How a weight's or bias's gradient by these kernels is cut.

@@ -46,23 +46,6 @@ struct StagedTile {
   }
 };
 
-// Stages kCount elements that lie `step` apart, kTileStep apart in the tile; only the first `count` exist, the others
-// are zero. Whole lines, which most are, cost a load, an addition and a store for each element.
-template <int kCount, int kTileStep, typename Element, typename T>
-METAL_FUNC void stage_line(threadgroup Element* tile, device const T* from, int step, int count) {
-  if (count >= kCount) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      tile[i * kTileStep] = Element(*from);
-      from += step;
-    }
-  } else {
-    for (int i = 0; i < kCount; ++i) {
-      tile[i * kTileStep] = i < count ? Element(from[i * step]) : Element(0);
-    }
-  }
-}
-
 // A bit for each 8 of a tile's columns that are fewer than `count` on.
 inline uint fragments_below(int count) { return count >= 256 ? ~0u : (1u << ((count + 7) / 8)) - 1; }
 

@@ -11,17 +11,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from chips import CHIPS
 from model import fraction, limit_of, time_of
-from reference_kernels import Counted, references
+from reference_kernels import Reference, references
 
 
 @pytest.fixture(scope="module")
-def counted() -> list[Counted]:
+def counted() -> list[Reference]:
     return list(references())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", ["M1", "M2 Max"])
-def test_the_model_ranks_as_the_world_measured(counted: list[Counted], chip: str, simulator: None) -> None:
+def test_the_model_ranks_as_the_world_measured(counted: list[Reference], chip: str, simulator: None) -> None:
     shares = {}
     for reference in counted:
         times = [time_of(dispatch.counters, CHIPS[chip]) for dispatch in reference.dispatches]

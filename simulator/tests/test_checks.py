@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from interpreter import run_python
 
 import mps_simulator
 
@@ -290,13 +289,7 @@ torch.mps.synchronize()
 
 @pytest.mark.parametrize("dispatches", ["serial", "concurrent"])
 def test_the_encoder_of_a_stream_may_be_concurrent(dispatches):
-    done = subprocess.run(
-        [sys.executable, "-c", TWICE],
-        env={**os.environ, "MPS_SIMULATOR_DISPATCHES": dispatches},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(TWICE, MPS_SIMULATOR_DISPATCHES=dispatches)
     found = "a race with another dispatch of the same concurrent encoder" in done.stderr
     assert (found, done.returncode) == ((True, 1) if dispatches == "concurrent" else (False, 0)), done.stderr
 
@@ -316,13 +309,7 @@ print(order.view(4, 64)[0].sub(order.view(4, 64)[0].min()).tolist())
 
 @pytest.mark.parametrize("order", ["forward", "reverse", "random:1", "backward"])
 def test_order_of_threads(order):
-    done = subprocess.run(
-        [sys.executable, "-c", ORDERED],
-        env={**os.environ, "MPS_SIMULATOR_ORDER": order},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(ORDERED, MPS_SIMULATOR_ORDER=order)
     if order == "backward":
         assert "MPS_SIMULATOR_ORDER must be forward, reverse or random:SEED" in done.stderr
         return

@@ -10,14 +10,7 @@ import sys
 
 import pytest
 import torch
-
-
-def run(program: str, **environment: str) -> subprocess.CompletedProcess:
-    import os
-
-    return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **environment}
-    )
+from interpreter import run_python
 
 
 def test_torch_says_that_mps_is_there():
@@ -30,13 +23,13 @@ def test_torch_says_that_mps_is_there():
 
 def test_import_prints_nothing_and_can_be_turned_off():
     program = "import torch; print(torch.backends.mps.is_available())"
-    on, off = run(program), run(program, MPS_SIMULATOR="0")
+    on, off = run_python(program), run_python(program, MPS_SIMULATOR="0")
     assert (on.stdout, on.stderr) == ("True\n", "")
     assert (off.stdout, off.stderr) == ("False\n", "")
 
 
 def test_a_failure_to_load_warns_and_torch_is_imported_all_the_same():
-    result = run(
+    result = run_python(
         "import sys; sys.modules['mps_simulator._C'] = None\nimport torch; print(torch.backends.mps.is_available())"
     )
     assert result.stdout == "False\n"
@@ -44,7 +37,7 @@ def test_a_failure_to_load_warns_and_torch_is_imported_all_the_same():
 
 
 def test_a_tensor_is_not_cpu_memory():
-    result = run("""
+    result = run_python("""
 import ctypes, torch
 x = torch.full((4096,), 7.0, device="mps")
 seen = (ctypes.c_float * 16).from_address(x.data_ptr())[:]
@@ -261,7 +254,7 @@ def test_command_line():
 
 
 def test_python_ends_after_the_devices_thread_of_autograd():
-    result = run("""
+    result = run_python("""
 import atexit, os, threading, time
 ended = threading.Event()
 atexit.register(lambda: os.write(1, b"in time" if ended.is_set() else b"too early"))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 
 import pytest
 import torch
+from interpreter import run_python
 
 HEAD = """
 #include <metal_stdlib>
@@ -167,20 +166,20 @@ def test_memory_is_recycled():
     assert torch.empty(12345, device="mps").data_ptr() == address
 
 
-def run(program: str) -> subprocess.CompletedProcess:
-    prelude = f"import os, torch\nlibrary = torch.mps.compile_shader({SPIN!r})\nx = torch.zeros(8, device='mps')\n"
-    return subprocess.run([sys.executable, "-c", prelude + program], capture_output=True, text=True)
+PRELUDE = f"import os, torch\nlibrary = torch.mps.compile_shader({SPIN!r})\nx = torch.zeros(8, device='mps')\n"
 
 
 @pytest.mark.parametrize("end", ["", "os._exit(0)"])
 def test_a_process_may_end_while_the_device_works(end):
     event = "torch.mps.Event().record()\n"  # commits
-    result = run(f"library.slow_add(x, {10 * ROUNDS})\n{event}library.slow_add(x, {ROUNDS})\n{end}")
+    result = run_python(PRELUDE + f"library.slow_add(x, {10 * ROUNDS})\n{event}library.slow_add(x, {ROUNDS})\n{end}")
     assert result.returncode == 0, result.stderr
 
 
 def test_a_forked_child_has_a_device_although_its_parent_works():
-    result = run(f"""
+    result = run_python(
+        PRELUDE
+        + f"""
 library.slow_add(x, {10 * ROUNDS})
 torch.mps.Event().record()
 library.slow_add(x, {ROUNDS})
@@ -190,7 +189,8 @@ if child == 0:
     library.slow_add(y, 10)
     os._exit(0 if (y + 1).tolist() == [2.0] * 4 else 3)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), x.tolist())
-""")
+"""
+    )
     assert result.stdout == f"0 {[2.0] * 8}\n", result.stdout + result.stderr
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from interpreter import run_python
 from torch.nn import functional as F
 
 import mps_simulator
@@ -87,10 +84,7 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.complex64):
 F.conv3d(x, w)
 F.conv_transpose2d(x[:, :, 0], w[:, :, 0])
 """
-    environment = {**os.environ, "MPS_SIMULATOR_TORCH": version}
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
-    )
+    result = run_python(program, MPS_SIMULATOR_TORCH=version)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from interpreter import run_python
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -130,11 +130,6 @@ def test_other_dtypes(dtype):
         assert result.is_mps and result.dtype == f(x).dtype and torch.equal(result.cpu(), f(x))
 
 
-def run(program: str, **environment: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, **environment}
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
-
-
 def test_an_operator_that_mps_lacks_is_refused_in_the_words_of_torch():
     x = torch.ones(1, 2, 4, 4, 4, device="mps")
     with pytest.raises(NotImplementedError) as error:
@@ -176,7 +171,7 @@ def test_a_custom_operator_needs_a_kernel_for_mps(registered_for):
 
 
 def test_the_environment_sends_them_to_the_cpu_with_one_warning():
-    result = run(
+    result = run_python(
         """
 import torch
 x = torch.arange(16.0).reshape(1, 1, 2, 2, 4)
@@ -204,7 +199,7 @@ assert y.is_mps and y.tolist() == [1, 1, 1]
 
 def test_zero_in_the_environment_means_refused():
     program = "import torch; torch.nn.functional.adaptive_avg_pool3d(torch.ones(1, 1, 4, 4, 4, device='mps'), 2)"
-    result = run(program, PYTORCH_ENABLE_MPS_FALLBACK="0")
+    result = run_python(program, PYTORCH_ENABLE_MPS_FALLBACK="0")
     assert result.returncode == 1 and "NotImplementedError: The operator 'aten::_adaptive_avg_pool3d'" in result.stderr
 
 
@@ -249,10 +244,10 @@ for name, call in {
         "2.13": "heaviside mode",
         "2.15": "mode",
     }.items():
-        result = run(program, MPS_SIMULATOR_TORCH=version)
+        result = run_python(program, MPS_SIMULATOR_TORCH=version)
         assert (result.returncode, result.stdout.split()) == (0, refused.split()), result.stderr
 
 
 def test_an_emulated_version_must_be_a_version():
-    result = run("import torch; torch.conv1d(*torch.ones(2, 1, 1, 1, device='mps'))", MPS_SIMULATOR_TORCH="new")
+    result = run_python("import torch; torch.conv1d(*torch.ones(2, 1, 1, 1, device='mps'))", MPS_SIMULATOR_TORCH="new")
     assert "MPS_SIMULATOR_TORCH must be X.Y, not 'new'" in result.stderr
