@@ -157,11 +157,11 @@ FAULTS = [
         "the weight of a depthwise layer learns from the first positions alone",
     ),
     Fault(
-        "tile unmasked in depth",
-        TILE,
-        "  if (count >= kCount) {",
+        "row of channels unmasked",
+        PHASES_GEMM,
+        "  if (count >= 8) {",
         "  if (count > 0) {",
-        "what lies behind the weight is multiplied",
+        "what lies behind the last channel is multiplied",
     ),
     Fault(
         "tap of another phase",
