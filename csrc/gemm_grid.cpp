@@ -109,8 +109,7 @@ Product product_of(Pass pass, Method method, const ConvTranspose3dParams& p) {
         return {positions, columns, p.in_channels};
       }
       // Columns come in fragments of 8 output channels of one phase.
-      const int64_t phases = int64_t{d.stride} * h.stride * w.stride;
-      return {int64_t{d.quotients} * h.quotients * w.quotients, ceil_div(p.out_channels, 8) * 8 * phases,
+      return {int64_t{d.quotients} * h.quotients * w.quotients, ceil_div(p.out_channels, 8) * 8 * reached_phases_of(p),
               p.in_channels * reaching(d) * reaching(h) * reaching(w)};
     }
     case Pass::input_grad:

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "integers.h"
+#include "problem.h"
 
 namespace mps_conv_transpose3d {
 namespace {
@@ -14,8 +15,6 @@ int64_t volume(Extent size) { return int64_t{size.d} * size.h * size.w; }
 int reciprocal_of(int n) { return 65536 / n + 1; }
 Extent reciprocal_of(Extent size) { return {reciprocal_of(size.d), reciprocal_of(size.h), reciprocal_of(size.w)}; }
 
-int64_t phases_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.stride} * p.height.stride * p.width.stride; }
-
 // Taps of so many shifts that the 8 fragments of a tile have, at most.
 int64_t taps_of(const ConvTranspose3dParams& p, Extent shifts) {
   const Axis &d = p.depth, &h = p.height, &w = p.width;
@@ -24,7 +23,7 @@ int64_t taps_of(const ConvTranspose3dParams& p, Extent shifts) {
   };
   const auto of_all = [](const Axis& axis, int n) { return std::min<int64_t>(axis.taps, int64_t{n} * axis.stride); };
   // The fragments are of so many times 8 output channels.
-  const int64_t phases = phases_of(p);
+  const int64_t phases = reached_phases_of(p);
   const int64_t outputs = phases % 8 == 0 ? 1 : 8 % phases == 0 ? 8 / phases : 2 + 7 / phases;
   return std::min(8 * of_phase(d, shifts.d) * of_phase(h, shifts.h) * of_phase(w, shifts.w),
                   outputs * of_all(d, shifts.d) * of_all(h, shifts.h) * of_all(w, shifts.w));
@@ -149,7 +148,7 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
 }  // namespace
 
 int64_t phase_column_tiles(const ConvTranspose3dParams& p) {
-  return ceil_div(ceil_div(p.out_channels, 8) * phases_of(p), 8);
+  return ceil_div(ceil_div(p.out_channels, 8) * reached_phases_of(p), 8);
 }
 
 int64_t phase_simdgroups(const PhaseTile& tile) { return ceil_div(tile.rows, 16); }

@@ -87,7 +87,8 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   params.inputs = divisors(g.input);
   params.taps = divisors(g.kernel);
   params.quotients = divisors({d.quotients, h.quotients, w.quotients});
-  params.phases = divisors(g.stride);
+  const auto phases = [](const Axis& axis) { return std::min(axis.taps, axis.tap_step); };
+  params.phases = divisors({phases(d), phases(h), phases(w)});
   params.positions = static_cast<int>(product(g.input));
   params.columns = static_cast<int>(params.out_channels * product(g.kernel));
   params.group = make_divisor(g.groups);
@@ -123,6 +124,9 @@ bool reaches_the_output(const ConvTranspose3dParams& p) {
 }
 
 int64_t taps_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.taps} * p.height.taps * p.width.taps; }
+int64_t reached_phases_of(const ConvTranspose3dParams& p) {
+  return int64_t{p.phases.d.value} * p.phases.h.value * p.phases.w.value;
+}
 int64_t positions_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.input} * p.height.input * p.width.input; }
 
 }  // namespace mps_conv_transpose3d

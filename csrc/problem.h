@@ -39,8 +39,9 @@ bool tiles_the_output_by_some_taps(const ConvTranspose3dParams& params);
 // Each element of the output is that of one input and the tap that reaches it, below the stride but for the last input.
 bool reaches_the_output(const ConvTranspose3dParams& params);
 
-// Of one filter, and of one channel of the input.
+// Of one filter; phases of the output that any of them reaches; and of one channel of the input.
 int64_t taps_of(const ConvTranspose3dParams& params);
+int64_t reached_phases_of(const ConvTranspose3dParams& params);
 int64_t positions_of(const ConvTranspose3dParams& params);
 
 }  // namespace mps_conv_transpose3d

@@ -3,7 +3,8 @@
 // Outputs o = q * stride + phase of one phase meet the same taps, and by each of these the input q + shift (per axis).
 // The rows of the product are the positions q of a box; its columns, in fragments of 8, are 8 output channels of one
 // phase: a tile has 8 such fragments, which are all phases of a stride of 2. For every shift, the fragments whose phase
-// has a tap of this shift are multiplied: no product with an inserted zero is formed.
+// has a tap of this shift are multiplied: no product with an inserted zero is formed. Phases that no tap reaches (kernel
+// below stride) have no columns; their outputs hold the bias alone.
 //
 // Everything that overlapping taps share is staged once for 8 input channels: the inputs of the box with its halo, and
 // the weights of all taps. A kernel with more taps than are staged at a time takes several blocks of shifts.
@@ -19,6 +20,20 @@
 using namespace metal;
 
 constant constexpr int kPhaseRows = 2, kPhaseColumns = 8;  // fragments of a simdgroup
+
+// Of the phases that a tap reaches, in the order of the first taps that reach them.
+METAL_FUNC int phase_of(constant Axis& axis, int index) {
+  const int start = (index * axis.dilation - axis.padding) % axis.stride;
+  return start < 0 ? start + axis.stride : start;
+}
+
+METAL_FUNC bool is_reached(constant Axis& axis, int phase, constant Divisor& phases) {
+  bool reached = false;
+  for (int i = 0; i < phases.value; ++i) {
+    reached |= phase_of(axis, i) == phase;
+  }
+  return reached;
+}
 
 // The tap that carries input q + shift to output q * stride + phase; negative where there is none.
 METAL_FUNC int tap_of(constant Axis& axis, int phase, int shift) {
@@ -203,29 +218,38 @@ struct PhaseTables {
   uint having_along[kShifts];
   int channel[kFragments], offset[kFragments];
   uint beyond[kFragments];
+  bool leads[kFragments];  // the fragments of its channels
   uint having[kLanes];
   int shift_offset[kLanes];
   int tap_offset[kLanes], tap_channel[kLanes];
   int tap_count;
 };
 
+// Of a column of fragments: its output channels / 8, and its phase.
+METAL_FUNC Place phase_of_column(constant ConvTranspose3dParams& p, int column) {
+  const Place at = place_of(column, p.phases);
+  return {at.outer, phase_of(p.depth, at.d), phase_of(p.height, at.h), phase_of(p.width, at.w)};
+}
+
 template <bool kUsed>
 METAL_FUNC void fill_fragments(threadgroup PhaseTables<kUsed>& tables, constant ConvTranspose3dParams& p,
                                int column_tile, int thread_index, int threads) {
   constant Axis &depth = p.depth, &height = p.height, &width = p.width;
   const int shifts_dh = depth.shifts + height.shifts, all_shifts = shifts_dh + width.shifts;
+  const int reached_phases = p.phases.d.value * p.phases.h.value * p.phases.w.value;
   for (int e = thread_index; e < all_shifts * kPhaseColumns; e += threads) {
     const int s = e / kPhaseColumns;
-    const Place phase = place_of(column_tile * kPhaseColumns + e % kPhaseColumns, p.phases);
+    const Place phase = phase_of_column(p, column_tile * kPhaseColumns + e % kPhaseColumns);
     tables.taps[e] = short(phase.outer * 8 >= p.out_channels ? -1
                            : s < depth.shifts                ? tap_of(depth, phase.d, depth.first_shift + s)
                            : s < shifts_dh ? tap_of(height, phase.h, height.first_shift + s - depth.shifts)
                                            : tap_of(width, phase.w, width.first_shift + s - shifts_dh));
   }
   for (int f = thread_index; f < kPhaseColumns; f += threads) {
-    const Place phase = place_of(column_tile * kPhaseColumns + f, p.phases);
+    const Place phase = phase_of_column(p, column_tile * kPhaseColumns + f);
     tables.channel[f] = phase.outer * 8;
     tables.offset[f] = phase.outer * 8 * int(p.output.channel) + offset_of(p.output, phase);
+    tables.leads[f] = (column_tile * kPhaseColumns + f) % reached_phases == 0;
     tables.beyond[f] =
         joined(last_is_beyond(depth, phase.d), last_is_beyond(height, phase.h), last_is_beyond(width, phase.w), 1, 1) |
         kNoBits;
@@ -267,6 +291,41 @@ METAL_FUNC void fill_shifts(threadgroup PhaseTables<kUsed>& tables, constant Con
   }
   if (lane == 31) {
     tables.tap_count = tap;
+  }
+}
+
+// Outputs that no tap reaches hold the bias alone. These are of the rows of a tile, and of the channels whose first
+// fragment it has. `y_row`, `last`: of each row of this lane; `column`: its first in a fragment.
+template <typename T, bool kUsed>
+METAL_FUNC void store_unreached(device T* y, device const T* bias, constant ConvTranspose3dParams& p,
+                                threadgroup const PhaseTables<kUsed>& tables, thread const int* y_row,
+                                thread const uint* last, int column) {
+  constant Axis &depth = p.depth, &height = p.height, &width = p.width;
+  for (int d = 0; d < depth.stride; ++d) {
+    for (int h = 0; h < height.stride; ++h) {
+      for (int w = 0; w < width.stride; ++w) {
+        if (is_reached(depth, d, p.phases.d) && is_reached(height, h, p.phases.h) && is_reached(width, w, p.phases.w)) {
+          continue;
+        }
+        const uint beyond =
+            joined(last_is_beyond(depth, d), last_is_beyond(height, h), last_is_beyond(width, w), 1, 1) | kNoBits;
+        device T* y_phase = y + offset_of(p.output, {0, d, h, w});
+        for (int f = 0; f < kPhaseColumns; ++f) {
+          const int o = tables.channel[f] + column;
+          for (int e = 0; e < 2; ++e) {
+            if (tables.leads[f] && o + e < p.out_channels) {
+              const T value = has_bias ? bias[o + e] : T(0);
+#pragma unroll
+              for (int i = 0; i < kPhaseRows; ++i) {
+                if ((last[i] & beyond) == 0) {
+                  y_phase[y_row[i] + (o + e) * int(p.output.channel)] = value;
+                }
+              }
+            }
+          }
+        }
+      }
+    }
   }
 }
 
@@ -450,6 +509,10 @@ template <typename T, bool kK3S2>
         }
       }
     }
+  }
+  if (!kK3S2 &&
+      (p.phases.d.value < depth.stride || p.phases.h.value < height.stride || p.phases.w.value < width.stride)) {
+    store_unreached(y, own_bias, p, tables, y_offset, last, column);
   }
 }
 

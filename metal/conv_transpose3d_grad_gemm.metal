@@ -58,7 +58,7 @@ template <typename T, int kM, int kN>
     uint lane [[thread_index_in_simdgroup]]) {
   using TileA = StagedTile<T, kM, true>;
   using TileB = StagedTile<T, kN, true>;
-  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, 128>;
+  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, 64>;
   constexpr int kK = kGemmDepth, kSimdgroups = kGemmThreads / 32;
   threadgroup typename TileA::Vector a[TileA::kSize / 4];
   threadgroup typename TileB::Vector b[TileB::kSize / 4];

@@ -32,7 +32,7 @@ struct Divisors {
 
 struct ConvTranspose3dParams {
   Axis depth, height, width;
-  Divisors inputs, taps, quotients, phases;  // how many along each axis; phases: strides
+  Divisors inputs, taps, quotients, phases;  // how many along each axis; phases: that a tap reaches
   int positions, columns;                    // inputs of one channel; columns (o, tap) of one group's weight
   Divisor group;                             // of `groups`
   int batch, groups;

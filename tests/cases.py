@@ -158,6 +158,8 @@ TILE_EDGES += [
     Case("tiles_kernel_5", (1, 16, 3, 4, 5), (16, 17, 5, 5, 5), stride=(2, 2, 2), padding=(2, 2, 2)),
     Case("tiles_kernel_7", (1, 24, 3, 3, 5), (24, 16, 7, 7, 7), padding=(3, 2, 0)),
     Case("tiles_kernel_below_stride", (1, 33, 3, 3, 7), (33, 24, 1, 1, 1), stride=(2, 2, 2)),
+    Case("tiles_of_one_phase", (2, 17, 2, 3, 5), (17, 67, 1, 1, 2), stride=(2, 2, 3), output_padding=(1, 0, 1)),
+    Case("tiles_below_stride_many_phases", (1, 16, 2, 3, 3), (16, 17, 3, 3, 3), stride=(4, 4, 4), padding=(1, 1, 1)),
     Case("tiles_many_phases", (1, 16, 2, 3, 4), (16, 16, 3, 4, 5), stride=(3, 3, 3), padding=(1, 2, 0)),
     Case(
         "tiles_dilated",

@@ -157,6 +157,20 @@ FAULTS = [
         "the weight of a depthwise layer learns from the first positions alone",
     ),
     Fault(
+        "fill of the first channels alone",
+        PHASES_GEMM,
+        "tables.leads[f] = (column_tile * kPhaseColumns + f) % reached_phases == 0;",
+        "tables.leads[f] = f == 0;",
+        "outputs that no tap reaches keep what was in memory",
+    ),
+    Fault(
+        "fill over results",
+        PHASES_GEMM,
+        "reached |= phase_of(axis, i) == phase;",
+        "reached |= i == phase;",
+        "padding moves the bias onto outputs that a tap reaches",
+    ),
+    Fault(
         "row of channels unmasked",
         PHASES_GEMM,
         "  if (count >= 8) {",
