@@ -45,6 +45,7 @@ NEEDS_SIMULATOR = {
     "test_invalid_call_raises_before_anything_is_encoded",
     "test_forced_method_is_what_runs",
     "test_layer_runs_on_our_kernels_alone",
+    "test_host_time",
     "test_long_pass_runs_in_slices",
     "test_mixed_precision_runs_on_our_kernels",
     "test_neither_kernels_nor_native_run",

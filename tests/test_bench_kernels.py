@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,3 +79,17 @@ def test_every_method_beside_the_choice(capsys, record):
     assert sum(chosen for _, chosen in methods) == 1
     assert {name for name, _ in methods} >= {"direct", "gemm_64x64", "gemm_16x64"}
     assert all(name in printed for name, _ in methods) and "of 1 choices are more than 5%" in printed
+
+
+def test_host_time(simulator: None):
+    """In a few rounds: every pass, and a sum in two dispatches."""
+    done = subprocess.run(
+        [sys.executable, Path(bench.__file__).with_name("host_time"), "--rounds", "3"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if " us" in line]
+    assert [row[1] for row in rows] == ["1", "1", "1", "2"]
+    assert all(float(row[4]) > 0 for row in rows) and float(rows[-1][6]) > 0

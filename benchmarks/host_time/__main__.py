@@ -8,19 +8,26 @@ time. On the simulator both hold the simulator's encoder and allocator, which ar
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 import mps_conv_transpose3d
-from mps_conv_transpose3d import _machine
+from mps_conv_transpose3d import _machine, _plan
+from mps_conv_transpose3d._cases import Case
+from mps_conv_transpose3d._explain import for_planner
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parents[1] / "build" / "host_time"
-ROUNDS, CALLS = 300, 20  # of calls in flight at once: allocators look through them
+CALLS = 20  # in flight at once: allocators look through them
+ROWS = (("forward", 4), ("input_grad", 4), ("weight_grad", 4), ("weight_grad", 32))
 GOAL = 1.5
 
 
@@ -41,39 +48,60 @@ def build() -> Path:
     return BUILD / "host_time.so"
 
 
-def microseconds(pass_: str, dispatches: int) -> tuple[float, float]:
+def case_of(edge: int) -> Case:
+    """`edge`: of its positions, along two axes."""
+    return Case("host_time", (1, 16, 1, edge, edge), (16, 16, 2, 2, 2), bias=False, stride=(2, 2, 2))
+
+
+def dispatches_of(pass_: str, case: Case) -> int:
+    """As the plan for this GPU says."""
+    dtype, cores = _plan.DataType.float32, _machine.gpu_cores() or 10
+    return len(_plan.make_plan(_plan.Pass.__members__[pass_], dtype, for_planner(case), cores=cores).steps)
+
+
+def microseconds(pass_: str, case: Case, dispatches: int, rounds: int) -> tuple[float, float]:
     """Of one call of ours, and of the minimal operator with an output of the same size."""
-    x, w, gy = (torch.rand(shape, device="mps") for shape in ((1, 16, 1, 4, 4), (16, 16, 2, 2, 2), (1, 16, 2, 8, 8)))
+    x, w, gy = (torch.rand(shape, device="mps") for shape in (case.input, case.weight, case.output))
     result = {"forward": gy, "input_grad": x, "weight_grad": w}[pass_]
     ours, minimal = [], []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for what, seconds in ((pass_, ours), ("minimal", minimal)):
-            arguments = (x, w, gy, [2, 2, 2], list(result.shape), dispatches, CALLS)
+            arguments = (x, w, gy, case.stride, list(result.shape), dispatches, CALLS)
             seconds.append(torch.ops.host_time.seconds(what, *arguments))
             torch.mps.synchronize()
     # Whatever disturbs a measurement makes it longer.
     return tuple(statistics.quantiles(seconds, n=4)[0] * 1e6 for seconds in (ours, minimal))
 
 
-def main() -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=300, help=f"of {CALLS} calls of each side (%(default)s)")
+    rounds = parser.parse_args(arguments).rounds
     if (reason := mps_conv_transpose3d.unavailable_reason()) is not None:
         raise SystemExit(reason)
     torch.ops.load_library(build())
     table = Table(title="Host time of a call", title_justify="left")
-    for name in ("pass", "ours", "minimal, one dispatch", "ratio", "minimal, as many dispatches", "ratio"):
+    for name in (
+        "pass",
+        "dispatches",
+        "ours",
+        "minimal, one dispatch",
+        "ratio",
+        "minimal, as many dispatches",
+        "ratio",
+    ):
         table.add_column(name, justify="left" if name == "pass" else "right")
-    for pass_, dispatches in (("forward", 1), ("input_grad", 1), ("weight_grad", 1)):
+    for pass_, edge in ROWS:
+        case = case_of(edge)
+        dispatches = dispatches_of(pass_, case)
         cells = []
         for count in sorted({1, dispatches}):
-            ours, minimal = microseconds(pass_, count)
+            ours, minimal = microseconds(pass_, case, count, rounds)
             cells += [f"{minimal:.2f} us", f"{ours / minimal:.2f}"]
-        table.add_row(pass_, f"{ours:.2f} us", *cells)
-    console = Console(highlight=False)
+        table.add_row(f"{pass_}, {edge**2} positions", str(dispatches), f"{ours:.2f} us", *cells)
+    console = Console(width=120, highlight=False)
     console.print(table)
-    console.print(f"goal: {GOAL} or less. weight_grad of many positions takes a second dispatch, and memory.")
+    console.print(f"goal: {GOAL} times one dispatch, or less. A sum over many positions takes a second, and memory.")
     if _machine.is_simulated():
         console.print("The device is simulated: its encoder and allocator are in both sides.", style="yellow")
 
