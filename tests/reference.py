@@ -31,10 +31,12 @@ def make_tensors(case: Case, dtype: torch.dtype, seed: int = 0) -> Tensors:
     }
 
 
-def forward_and_backward(case: Case, tensors: Tensors) -> Tensors:
-    """The output and the gradient of each input, on the tensors' own device and in their dtype."""
+def forward_and_backward(case: Case, tensors: Tensors, backward: bool = True) -> Tensors:
+    """The output and, if asked for, the gradient of each input, on the tensors' own device and in their dtype."""
     leaves = {name: tensors[name].detach().requires_grad_() for name in ("input", "weight", "bias") if name in tensors}
     output = F.conv_transpose3d(leaves["input"], leaves["weight"], leaves.get("bias"), **case.arguments)
+    if not backward:
+        return {"output": output.detach()}
     gradients = torch.autograd.grad(output, list(leaves.values()), tensors["grad_output"])
     return {"output": output.detach(), **{f"{name} gradient": g for name, g in zip(leaves, gradients)}}
 
@@ -80,10 +82,12 @@ def assert_all_accurate(actual: Tensors, exact: Tensors, baseline: Tensors) -> N
         assert_accurate(actual[name], exact[name], baseline[name], name)
 
 
-def check_case(case: Case, tensors: Tensors, to_device: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """Runs a case forward and backward on the device and on the CPU, from the same rounded values."""
-    actual = forward_and_backward(case, map_tensors(to_device, tensors))
+def check_case(
+    case: Case, tensors: Tensors, to_device: Callable[[torch.Tensor], torch.Tensor], backward: bool = True
+) -> None:
+    """Runs a case forward and, if asked for, backward on the device and on the CPU, from the same rounded values."""
+    actual = forward_and_backward(case, map_tensors(to_device, tensors), backward)
     for name, tensor in actual.items():
         assert tensor.device.type == "mps", f"{name} is on {tensor.device}"
-    exact = forward_and_backward(case, map_tensors(torch.Tensor.double, tensors))
-    assert_all_accurate(actual, exact, forward_and_backward(case, tensors))
+    exact = forward_and_backward(case, map_tensors(torch.Tensor.double, tensors), backward)
+    assert_all_accurate(actual, exact, forward_and_backward(case, tensors, backward))
