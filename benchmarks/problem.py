@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from model import LINE_BYTES
 from mps_conv_transpose3d._cases import Case
 
 OPS = ("forward", "input_grad", "weight_grad")
@@ -16,10 +19,10 @@ def useful_pairs(size: int, kernel: int, stride: int, padding: int, dilation: in
     return sum(0 <= i * stride + k * dilation - padding < output for i in range(size) for k in range(kernel))
 
 
-def reached(size: int, kernel: int, stride: int, padding: int, dilation: int, output: int) -> int:
+def reached(size: int, kernel: int, stride: int, padding: int, dilation: int, output: int) -> np.ndarray:
     """Along one axis, the outputs that any tap reaches: not all where the kernel is smaller than the stride."""
     places = {i * stride + k * dilation - padding for i in range(size) for k in range(kernel)}
-    return sum(0 <= place < output for place in places)
+    return np.array(sorted(place for place in places if 0 <= place < output))
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,21 @@ class Problem:
     def compulsory_bytes(self) -> int:
         """Each tensor read once, each result written once.
 
-        Of the output's gradient, unless it is summed for the bias, the rows that any tap reaches: memory moves lines.
+        Of the output's gradient, unless it is summed for the bias, the lines that hold what any tap reaches.
         """
         bias = 0 if self.op == "input_grad" else self.bias
-        output = self.output
-        if self.op != "forward" and not bias:
-            depth, height, _ = self.axes
-            output = output // (depth[-1] * height[-1]) * reached(*depth) * reached(*height)
-        return self.bytes_of(self.input, self.weight, output, bias)
+        summed = self.op == "forward" or bias
+        output = self.bytes_of(self.output) if summed else self.reached_bytes
+        return self.bytes_of(self.input, self.weight, bias) + output
+
+    @property
+    def reached_bytes(self) -> int:
+        """Of the output's gradient, dense and at the beginning of a line."""
+        places = [reached(*axis) for axis in self.axes]
+        if all(len(found) == axis[-1] for found, axis in zip(places, self.axes)):
+            return self.bytes_of(self.output)
+        index = np.arange(self.batch * self.case.out_channels)
+        for found, axis in zip(places, self.axes):
+            index = (index[:, None] * axis[-1] + found).ravel()
+        lines = self.bytes_of(1) * index // LINE_BYTES
+        return LINE_BYTES * (1 + np.count_nonzero(np.diff(lines)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -34,11 +35,15 @@ def test_compulsory_bytes():
 
 
 def test_what_no_tap_reaches_need_not_be_read():
-    """A kernel of 1 and a stride of 2: of 7 planes and 7 rows the gradient of the input needs every second."""
-    case = Case("small_kernel", (1, 3, 4, 4, 4), (3, 5, 1, 1, 1), stride=(2, 2, 2))
-    small = 3 * 4**3 + 3 * 5
-    assert Problem(case, "input_grad", "float32").compulsory_bytes == 4 * (small + 5 * 4 * 4 * 7)
-    assert Problem(case, "weight_grad", "float32").compulsory_bytes == 4 * (small + 5 * 7**3 + 5)
+    """A kernel of 1 and a stride of 2: of 33 planes, and of 33 rows that lines do not begin with, every second."""
+    case = Case("small_kernel", (1, 3, 17, 17, 17), (3, 5, 1, 1, 1), stride=(2, 2, 2))
+    small = 3 * 17**3 + 3 * 5
+    lines = {
+        4 * (((c * 33 + d) * 33 + h) * 33 + w) // 128
+        for c, d, h, w in itertools.product(range(5), *[range(0, 33, 2)] * 3)
+    }
+    assert Problem(case, "input_grad", "float32").compulsory_bytes == 4 * small + 128 * len(lines)
+    assert Problem(case, "weight_grad", "float32").compulsory_bytes == 4 * (small + 5 * 33**3 + 5)
 
 
 @pytest.mark.parametrize("op", OPS)
