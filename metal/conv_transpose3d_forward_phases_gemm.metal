@@ -3,8 +3,8 @@
 // Outputs o = q * stride + phase of one phase meet the same taps, and by each of these the input q + shift (per axis).
 // The rows of the product are the positions q of a box; its columns, in fragments of 8, are 8 output channels of one
 // phase: a tile has 8 such fragments, which are all phases of a stride of 2. For every shift, the fragments whose phase
-// has a tap of this shift are multiplied: no product with an inserted zero is formed. Phases that no tap reaches (kernel
-// below stride) have no columns; their outputs hold the bias alone.
+// has a tap of this shift are multiplied: no product with an inserted zero is formed. Phases that no tap reaches
+// (kernel below stride) have no columns; their outputs hold the bias alone.
 //
 // Everything that overlapping taps share is staged once for 8 input channels: the inputs of the box with its halo, and
 // the weights of all taps. A kernel with more taps than are staged at a time takes several blocks of shifts.
@@ -218,7 +218,6 @@ struct PhaseTables {
   uint having_along[kShifts];
   int channel[kFragments], offset[kFragments];
   uint beyond[kFragments];
-  bool leads[kFragments];  // the fragments of its channels
   uint having[kLanes];
   int shift_offset[kLanes];
   int tap_offset[kLanes], tap_channel[kLanes];
@@ -236,7 +235,6 @@ METAL_FUNC void fill_fragments(threadgroup PhaseTables<kUsed>& tables, constant 
                                int column_tile, int thread_index, int threads) {
   constant Axis &depth = p.depth, &height = p.height, &width = p.width;
   const int shifts_dh = depth.shifts + height.shifts, all_shifts = shifts_dh + width.shifts;
-  const int reached_phases = p.phases.d.value * p.phases.h.value * p.phases.w.value;
   for (int e = thread_index; e < all_shifts * kPhaseColumns; e += threads) {
     const int s = e / kPhaseColumns;
     const Place phase = phase_of_column(p, column_tile * kPhaseColumns + e % kPhaseColumns);
@@ -249,7 +247,6 @@ METAL_FUNC void fill_fragments(threadgroup PhaseTables<kUsed>& tables, constant 
     const Place phase = phase_of_column(p, column_tile * kPhaseColumns + f);
     tables.channel[f] = phase.outer * 8;
     tables.offset[f] = phase.outer * 8 * int(p.output.channel) + offset_of(p.output, phase);
-    tables.leads[f] = (column_tile * kPhaseColumns + f) % reached_phases == 0;
     tables.beyond[f] =
         joined(last_is_beyond(depth, phase.d), last_is_beyond(height, phase.h), last_is_beyond(width, phase.w), 1, 1) |
         kNoBits;
@@ -294,13 +291,18 @@ METAL_FUNC void fill_shifts(threadgroup PhaseTables<kUsed>& tables, constant Con
   }
 }
 
-// Outputs that no tap reaches hold the bias alone. These are of the rows of a tile, and of the channels whose first
-// fragment it has. `y_row`, `last`: of each row of this lane; `column`: its first in a fragment.
-template <typename T, bool kUsed>
-METAL_FUNC void store_unreached(device T* y, device const T* bias, constant ConvTranspose3dParams& p,
-                                threadgroup const PhaseTables<kUsed>& tables, thread const int* y_row,
-                                thread const uint* last, int column) {
+// Outputs that no tap reaches hold the bias alone: of the rows of a tile, and of the channels whose first column it
+// has. `y_row`, `last`: of each row of this lane; `column`: its first in a fragment.
+template <typename T>
+METAL_FUNC void store_unreached(device T* y, device const T* bias, constant ConvTranspose3dParams& p, int column_tile,
+                                thread const int* y_row, thread const uint* last, int column) {
   constant Axis &depth = p.depth, &height = p.height, &width = p.width;
+  const int phases = p.phases.d.value * p.phases.h.value * p.phases.w.value, y_channel = int(p.output.channel);
+  const int first = (column_tile * kPhaseColumns + phases - 1) / phases * 8 + column;
+  const int end = min(p.out_channels, ((column_tile + 1) * kPhaseColumns + phases - 1) / phases * 8);
+  if (first >= end) {
+    return;
+  }
   for (int d = 0; d < depth.stride; ++d) {
     for (int h = 0; h < height.stride; ++h) {
       for (int w = 0; w < width.stride; ++w) {
@@ -309,19 +311,18 @@ METAL_FUNC void store_unreached(device T* y, device const T* bias, constant Conv
         }
         const uint beyond =
             joined(last_is_beyond(depth, d), last_is_beyond(height, h), last_is_beyond(width, w), 1, 1) | kNoBits;
-        device T* y_phase = y + offset_of(p.output, {0, d, h, w});
-        for (int f = 0; f < kPhaseColumns; ++f) {
-          const int o = tables.channel[f] + column;
-          for (int e = 0; e < 2; ++e) {
-            if (tables.leads[f] && o + e < p.out_channels) {
-              const T value = has_bias ? bias[o + e] : T(0);
 #pragma unroll
-              for (int i = 0; i < kPhaseRows; ++i) {
-                if ((last[i] & beyond) == 0) {
-                  y_phase[y_row[i] + (o + e) * int(p.output.channel)] = value;
-                }
-              }
+        for (int i = 0; i < kPhaseRows; ++i) {
+          if ((last[i] & beyond) != 0) {
+            continue;
+          }
+          device T* y_o = y + (first * y_channel + offset_of(p.output, {0, d, h, w}) + y_row[i]);
+          for (int o = first; o < end; o += 8) {
+            y_o[0] = has_bias ? bias[o] : T(0);
+            if (o + 1 < end) {
+              y_o[y_channel] = has_bias ? bias[o + 1] : T(0);
             }
+            y_o += 8 * y_channel;
           }
         }
       }
@@ -512,7 +513,7 @@ template <typename T, bool kK3S2>
   }
   if (!kK3S2 &&
       (p.phases.d.value < depth.stride || p.phases.h.value < height.stride || p.phases.w.value < width.stride)) {
-    store_unreached(y, own_bias, p, tables, y_offset, last, column);
+    store_unreached(y, own_bias, p, column_tile, y_offset, last, column);
   }
 }
 

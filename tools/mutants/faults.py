@@ -159,8 +159,8 @@ FAULTS = [
     Fault(
         "fill of the first channels alone",
         PHASES_GEMM,
-        "tables.leads[f] = (column_tile * kPhaseColumns + f) % reached_phases == 0;",
-        "tables.leads[f] = f == 0;",
+        "(column_tile + 1) * kPhaseColumns + phases - 1)",
+        "column_tile * kPhaseColumns + phases)",
         "outputs that no tap reaches keep what was in memory",
     ),
     Fault(

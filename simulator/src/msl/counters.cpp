@@ -98,6 +98,28 @@ Sample sampled_threadgroups(const Uint3& grid, uint64_t of_a_class) {
   return s;
 }
 
+Sample first_and_others(const Uint3& grid, uint64_t count) {
+  const auto class_of = [&grid](uint64_t at) {
+    return part(at % grid.x, grid.x) + 3 * part(at / grid.x % grid.y, grid.y) + 9 * part(at / grid.x / grid.y, grid.z);
+  };
+  Sample s = first_threadgroups(grid, count);
+  std::array<uint64_t, 27> population{}, members{};
+  for (uint64_t i = 0; i < grid.volume(); ++i) ++population[class_of(i)];
+  for (size_t i = 0; i < s.threadgroups.size(); ++i) ++members[s.classes[i] = class_of(s.threadgroups[i])];
+  for (uint64_t i = s.threadgroups.size(); i < grid.volume(); ++i) {
+    if (const unsigned c = class_of(i); members[c] == 0) {
+      ++members[c];
+      s.threadgroups.push_back(i);
+      s.classes.push_back(c);
+    }
+  }
+  s.weights.resize(population.size());
+  for (size_t c = 0; c < population.size(); ++c) {
+    if (members[c] > 0) s.weights[c] = static_cast<double>(population[c]) / static_cast<double>(members[c]);
+  }
+  return s;
+}
+
 Collector::Collector(const Launch& launch, unsigned blocks, Sample sample)
     : classes(sample.weights.size()), streams(sample.threadgroups.size()), sample_(std::move(sample)), blocks_(blocks) {
   for (const BufferUse& use : launch.buffers) {
@@ -382,28 +404,33 @@ Counters count_dispatch(Launch& launch, uint32_t blocks, const BlockCost* costs,
   };
 
   uint64_t in_a_row = grid.volume();
+  bool dear = false;  // a threadgroup that is a program of its own: none of its class runs twice
   if (accesses != 0) {
     Collector probe(launch, blocks, first_threadgroups(grid, 1));
     run(probe);
     const uint64_t affordable = accesses / (probe.classes[0].accesses + 1);
     if (affordable < grid.volume()) {
-      // Also of threadgroups that are a program each: those that share what they read in x and y.
+      // Also of the dear ones, those that share what they read in x and y.
       constexpr uint64_t kAtLeast = 16, kClasses = 27;
       in_a_row = std::max(affordable, std::min(kAtLeast, 2 * uint64_t{grid.x} * grid.y));
       in_a_row = std::min(in_a_row, grid.volume());
-      Collector part(launch, blocks, sampled_threadgroups(grid, affordable < kClasses ? 1 : 2));
-      run(part);
-      fill(counters, part, blocks, costs);
+      dear = affordable < kClasses;
     }
   }
+  const bool whole = in_a_row == grid.volume();
+  if (!whole && !dear) {
+    Collector part(launch, blocks, sampled_threadgroups(grid, 2));
+    run(part);
+    fill(counters, part, blocks, costs);
+  }
   Collector first(launch, blocks,
-                  in_a_row == grid.volume() ? all_threadgroups(grid) : first_threadgroups(grid, in_a_row));
+                  whole  ? all_threadgroups(grid)
+                  : dear ? first_and_others(grid, in_a_row)
+                         : first_threadgroups(grid, in_a_row));
   run(first);
-  if (first.sample().threadgroups.size() == grid.volume()) {
-    counters.device_bytes = counters.constant_bytes = counters.threadgroup_bytes = 0;
-    counters.lines = counters.barriers = 0;
-    counters.counted = 0;
+  if (whole || dear) {
     fill(counters, first, blocks, costs);
+    first.streams.resize(first_threadgroups(grid, in_a_row).threadgroups.size());
   } else {
     for (const Counts& c : first.classes) counters.counted += c.threadgroups;
   }

@@ -40,6 +40,8 @@ Sample all_threadgroups(const Uint3& grid);
 Sample sampled_threadgroups(const Uint3& grid, uint64_t of_a_class);
 // The first threadgroups, about `count`: whole rows or planes of the grid where two of them fit.
 Sample first_threadgroups(const Uint3& grid, uint64_t count);
+// The same, with their classes, and behind them one threadgroup of each class that they have none of.
+Sample first_and_others(const Uint3& grid, uint64_t count);
 
 // The counters of the threadgroups of a sample, filled by the executor.
 class Collector {
