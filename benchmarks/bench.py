@@ -35,6 +35,7 @@ from roofline import draw
 ROOT = Path(__file__).resolve().parents[1]
 DIRECT = "direct kernels"
 GFLOP = 0.1  # calls below this are left out of the means
+LARGE_GFLOP, LOST = 1, 0.9
 HALVED = 0.55  # and less: the bias and what no tap reaches stay
 DIRECT_ACCESSES = 2_000_000  # their threads are alike, and are counted singly
 GOALS = {"forward": 0.85, "input_grad": 0.80, "weight_grad": 0.75}
@@ -112,27 +113,50 @@ def summary(records: Sequence[Record], chips: Sequence[str], dtypes: Sequence[st
     return table
 
 
+def names_of_peers(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(r.peer for r in records if r.peer))
+
+
+def ratios_to(
+    records: Sequence[Record], peer: str, chip: str, dtype: str, op: str, gflop: float = GFLOP
+) -> list[tuple[float, str]]:
+    """Its time over ours, and the call, for all calls above so many GFLOP that it has."""
+    times = {r.id: r.modelled_ms for r in records if (r.peer, r.chip, r.dtype, r.op) == (peer, chip, dtype, op)}
+    of_ours = [r for r in ours(records, chip, dtype, op) if r.gflop > gflop and r.id in times]
+    return [(times[r.id] / r.modelled_ms, r.id) for r in of_ours]
+
+
 def peers_table(records: Sequence[Record], chips: Sequence[str], dtypes: Sequence[str]) -> Table:
     """Times of a peer over ours: above 1 we are faster."""
-    names = list(dict.fromkeys(r.peer for r in records if r.peer))
+    names = names_of_peers(records)
     table = Table("chip", "dtype", "pass", *names, title="Modelled time / ours: mean (least). Modelled, not measured.")
-    by_key = {(r.chip, r.dtype, r.op, r.id, r.peer): r for r in records}
     for chip in chips:
         for dtype in dtypes:
             for op in OPS:
                 cells = []
                 for name in names:
-                    ratios = [
-                        (by_key[chip, dtype, op, r.id, name].modelled_ms / r.modelled_ms, r.id)
-                        for r in ours(records, chip, dtype, op)
-                        if (chip, dtype, op, r.id, name) in by_key
-                    ]
+                    ratios = ratios_to(records, name, chip, dtype, op)
                     cells.append(
                         f"{geometric_mean(q for q, _ in ratios):.2f} ({min(ratios)[0]:.2f}, {min(ratios)[1]})"
                         if ratios
                         else "-"
                     )
                 table.add_row(chip, dtype, op, *cells)
+    return table
+
+
+def losses(records: Sequence[Record], chips: Sequence[str], dtypes: Sequence[str]) -> Table:
+    """The large calls that a peer's ideal passes would do in less than LOST of our time."""
+    title = f"Calls above {LARGE_GFLOP} GFLOP on which a peer takes less than {LOST} of our time: how many (least)"
+    table = Table("chip", "dtype", "pass", "peer", "calls", title=title)
+    for chip in chips:
+        for dtype in dtypes:
+            for op in OPS:
+                for name in names_of_peers(records):
+                    lost = [pair for pair in ratios_to(records, name, chip, dtype, op, LARGE_GFLOP) if pair[0] < LOST]
+                    if lost:
+                        cell = f"{len(lost)} ({min(lost)[0]:.2f}, {min(lost)[1]})"
+                        table.add_row(chip, dtype, op, name, cell)
     return table
 
 
@@ -184,6 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     draw(records, [CHIPS[name] for name in options.chips], options.output / "roofline.png")
     console.print(summary(records, options.chips, options.dtypes))
     console.print(peers_table(records, options.chips, options.dtypes))
+    console.print(losses(records, options.chips, options.dtypes))
     console.print(half_table(records, options.chips))
     console.print(LEFT_OUT)
     if missing := not_counted(problems, records):

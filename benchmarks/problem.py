@@ -87,4 +87,4 @@ class Problem:
         for found, axis in zip(places, self.axes):
             index = (index[:, None] * axis[-1] + found).ravel()
         lines = self.bytes_of(1) * index // LINE_BYTES
-        return LINE_BYTES * (1 + np.count_nonzero(np.diff(lines)))
+        return LINE_BYTES * (1 + int(np.count_nonzero(np.diff(lines))))

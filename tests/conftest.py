@@ -58,7 +58,7 @@ NEEDS_SIMULATOR = {
     "test_only_the_first_call_allocates",
     "test_plan_train_and_predict_with_what_torch_2_7_had",
     "test_every_method_beside_the_choice",
-    "test_records_of_a_small_call",
+    "test_records_of_small_calls",
     "test_residual_encoder_and_an_ensemble_of_folds",
     "test_the_stride_of_an_axis_of_one_element_does_not_matter",
     "test_the_weight_gradient_sums_the_bias_gradient_too",

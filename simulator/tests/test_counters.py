@@ -261,10 +261,12 @@ def test_sampled_like_all(library):
     everything = count(run)
     assert everything.executed["matrix_fma"] == rows * columns * depth * 512 and everything.executed["fma"] == rows
     part = count(run, accesses=300_000)
-    assert everything.counted == rows * columns and part.counted < everything.counted / 2
-    assert part.executed == everything.executed and part.issued == everything.issued
-    for name in ("device_bytes", "threadgroup_bytes", "barriers", "threadgroups", "matrix_bytes"):
-        assert getattr(part, name) == getattr(everything, name), name
+    fewest = count(run, accesses=1)  # the first 16, and one of each class that is not among them
+    assert everything.counted == rows * columns and part.counted < everything.counted / 2 and fewest.counted == 16 + 7
+    for counted in (part, fewest):
+        assert counted.executed == everything.executed and counted.issued == everything.issued
+        for name in ("device_bytes", "threadgroup_bytes", "barriers", "threadgroups", "matrix_bytes"):
+            assert getattr(counted, name) == getattr(everything, name), name
     assert part.lines == pytest.approx(everything.lines, rel=0.01)
     for cache in (16 << 10, 64 << 10, 1 << 20):
         assert part.traffic(cache, 8) == pytest.approx(everything.traffic(cache, 8), rel=0.05)
