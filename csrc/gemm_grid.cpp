@@ -68,17 +68,19 @@ TimedSplit fastest_split(Method method, const ConvTranspose3dParams& p, const De
   const int64_t tiles = tiles_of(product, tile, p);
   // Two more rows: a bias gradient's sums, and what rounding took from them.
   const int64_t sums = (product.rows + 2) * product.columns * p.groups;
-  const int64_t most = std::max<int64_t>(kPartialSums / sums, 1);
+  const int64_t most_chunks = ceil_div(product.depth, 8 * kGemmDepth);
+  const int64_t most = std::clamp<int64_t>(kPartialSums / sums, 1, p.batch * most_chunks);
   TimedSplit best{};
+  int64_t last_wanted = 0;
   // Up to as many as are resident, then in whole waves of those.
   for (int64_t on_a_core = 0; on_a_core <= kMostWaves * tile.resident;
        on_a_core += on_a_core < tile.resident ? 1 : tile.resident) {
     const int64_t wanted = std::clamp<int64_t>(on_a_core * device.cores / tiles, 1, most);
-    if (wanted == best.split.splits) {
+    if (wanted == last_wanted || wanted == best.split.splits) {
       continue;
     }
-    const SplitK split =
-        make_split(wanted, p.batch, product.depth, ceil_div(product.depth, 8 * kGemmDepth), kGemmDepth);
+    last_wanted = wanted;
+    const SplitK split = make_split(wanted, p.batch, product.depth, most_chunks, kGemmDepth);
     double time = time_of_grid(tile, tiles * split.splits, int64_t{split.samples} * split.length, device);
     if (split.splits > 1) {
       time += kTimeOfADispatch + kTimeOfASum * static_cast<double>(split.splits * sums) / device.cores;

@@ -3,7 +3,8 @@
     python benchmarks/host_time
 
 Both sides run in one process, in turn, on calls so small that memory does not count, and in the thread's own processor
-time. On the simulator both hold the simulator's encoder and allocator, which are slower than Metal's and PyTorch's.
+time. On the simulator both hold the simulator's encoder and allocator, which are slower than Metal's and PyTorch's; set
+MPS_SIMULATOR_CHECKS=0 there, for its checks keep books of what is allocated.
 """
 
 from __future__ import annotations
