@@ -137,9 +137,12 @@ def test_a_channel_slice_is_read_in_place_by_matrix_kernels(dtype: torch.dtype) 
     check_case(case, tensors, sliced)
 
 
+WHOLE_TILES = Case("whole_tiles", (1, 16, 4, 4, 4), (16, 16, 2, 2, 2), stride=(2, 2, 2))
+
+
+@pytest.mark.parametrize("case", [BY_NAME["tiles_overlapping_64"], WHOLE_TILES], ids=lambda case: case.name)
 @pytest.mark.parametrize("method", METHODS[1:], indirect=True)
-def test_channels_last_is_read_in_place_by_matrix_kernels(method: str) -> None:
-    case = next(case for case in TILE_EDGES if case.name == "tiles_overlapping_64")
+def test_channels_last_is_read_in_place_by_matrix_kernels(method: str, case: Case) -> None:
     tensors = make_tensors(case, torch.float32)
     check_case(case, tensors, lambda tensor: to_channels_last(tensor.to("mps")), method not in FORWARD_METHODS)
 
