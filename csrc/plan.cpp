@@ -205,7 +205,7 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
     add({pass, Method::sum_splits, dtype}, {{elements, 1, 1}, {kThreads, 1, 1}, elements * splits});
   }
   if (plan.has_bias_grad) {
-    const int64_t pairs = splits * p.depth.stride * p.height.stride * p.width.stride;
+    const int64_t pairs = splits * reached_phases_of(p);
     const uint32_t threads = std::max(32u, power_of_two_at_least(pairs, kThreads));
     add({Pass::bias_grad, Method::sum_splits, dtype},
         {{threads, 1, int64_t{p.groups} * p.out_channels}, {threads, 1, 1}, pairs});

@@ -65,7 +65,8 @@ Sample first_threadgroups(const Uint3& grid, uint64_t count) {
   return s;
 }
 
-Sample sampled_threadgroups(const Uint3& grid, uint64_t of_a_class) {
+Sample sampled_threadgroups(const Uint3& grid) {
+  constexpr uint64_t kOfAClass = 2, kOfALargeOne = 8;
   const std::array<uint64_t, 3> n = {grid.x, grid.y, grid.z};
   std::vector<std::pair<uint64_t, uint32_t>> chosen;
   Sample s;
@@ -80,7 +81,7 @@ Sample sampled_threadgroups(const Uint3& grid, uint64_t of_a_class) {
     }
     if (population == 0) continue;
     const bool large = population * 4 > grid.volume();
-    const uint64_t count = std::min(population, large ? 4 * of_a_class : of_a_class);
+    const uint64_t count = std::min(population, large ? kOfALargeOne : kOfAClass);
     for (uint64_t k = 0; k < count; ++k) {
       // In the middle of equal parts, so that they are spread over all axes.
       const uint64_t at = (2 * k + 1) * population / (2 * count);
@@ -419,7 +420,7 @@ Counters count_dispatch(Launch& launch, uint32_t blocks, const BlockCost* costs,
   }
   const bool whole = in_a_row == grid.volume();
   if (!whole && !dear) {
-    Collector part(launch, blocks, sampled_threadgroups(grid, 2));
+    Collector part(launch, blocks, sampled_threadgroups(grid));
     run(part);
     fill(counters, part, blocks, costs);
   }

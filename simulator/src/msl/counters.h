@@ -37,7 +37,7 @@ struct Sample {
   std::vector<double> weights;  // of a class: its threadgroups in the grid, for each of those that run
 };
 Sample all_threadgroups(const Uint3& grid);
-Sample sampled_threadgroups(const Uint3& grid, uint64_t of_a_class);
+Sample sampled_threadgroups(const Uint3& grid);
 // The first threadgroups, about `count`: whole rows or planes of the grid where two of them fit.
 Sample first_threadgroups(const Uint3& grid, uint64_t count);
 // The same, with their classes, and behind them one threadgroup of each class that they have none of.
