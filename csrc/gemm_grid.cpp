@@ -8,88 +8,96 @@
 namespace mps_conv_transpose3d {
 namespace {
 
-// M rows and N columns.
-// `speed`, in products, of a tile of 64x64. Beside its multiply-adds of 1.25 cycles (m * n * 16 / 128 for each thread
-// and step), a thread takes some 30 + 0.55 * (m + n) cycles to stage and to load fragments: 64x128 is 5 % faster, 48x64
-// 3 % slower. Smaller ones are held up by on-core data: a core moves 64 bytes a cycle and multiplies 102 times, 0.625
-// bytes a product, of which 32x64 needs 0.75 and 16x64 1.13 (4 bytes times 1/8 of (1/N' + 1/M') for fragments of a
-// simdgroup's M' x N', and twice (1/M + 1/N) for what is staged).
-// `resident`: threadgroups for which a core has registers and threadgroup memory, by benchmarks/model.py.
+// Up to M rows and N columns. `resident`: threadgroups for which a core has registers and threadgroup memory, by
+// benchmarks/model.py.
 struct Tile {
-  int64_t m, n;
-  double speed;
+  int m, n;
   int64_t resident;
+
+  int slices() const { return slices_of_tile(m, n); }
+  int depth() const { return depth_of_tile(m, n); }
 };
 
 constexpr Tile tile_of(Method method) {
   switch (method) {
     case Method::one_tap_gemm_64x128:
-      return {64, 128, 1.05, 3};
-    case Method::gemm_48x64:
-      return {48, 64, 0.97, 5};
+      return {64, 128, 3};
     case Method::gemm_32x64:
     case Method::one_tap_gemm_32x64:
-      return {32, 64, 0.83, 6};
-    case Method::gemm_16x64:
-      return {16, 64, 0.55, 8};
+      return {32, 64, 3};
+    case Method::gemm_32x32:
+    case Method::one_tap_gemm_32x32:
+      return {32, 32, 4};
     default:
-      return {64, 64, 1, 4};
+      return {64, 64, 4};
   }
 }
 
-// The time of a grid in multiply-adds of a core. A threadgroup alone on its core leaves a third of it idle: nothing
-// hides the latency of its arithmetic.
-double time_of_grid(const Tile& tile, int64_t threadgroups, int64_t depth, const Device& device) {
+// Cycles of a core in which a threadgroup multiplies what is staged at a time. Its 4 simdgroups run side by side, and
+// each bound is one of benchmarks/model.py.
+double cycles_of_step(const Tile& tile, int rows, bool gathers) {
+  const double depth = tile.depth(), simdgroups = 4;
+  const double fragments_m = rows / 8 / (tile.m / 32), fragments_n = tile.n * tile.m / 32 * tile.slices() / 32.0;
+  const double slice = depth / 8 / tile.slices();
+  // 16 multiply-adds of a thread at 80 % of peak for a product of two fragments, a slot for each load, and some 3.5 for a
+  // vector of 4 that is staged, of 2 where Y is gathered; and 30 for the loop.
+  const double vectors = depth * (rows / 4.0 + tile.n / (gathers ? 2.0 : 4.0)) / kGemmThreads;
+  const double arithmetic =
+      slice * (20 * fragments_m * fragments_n + fragments_m + fragments_n) + 3.5 * vectors + 30;
+  // 64 bytes a cycle: fragments of 256, and each number that is staged, read and written.
+  const double bytes = simdgroups * slice * (fragments_m + fragments_n) * 256 + (rows + tile.n) * depth * 8;
+  return std::max(arithmetic, bytes / 64);
+}
+
+// Of so many threadgroups, each of a sum of `depth`.
+double cycles_of_grid(const Tile& tile, int rows, bool gathers, int64_t threadgroups, int64_t depth,
+                      const Device& device) {
+  constexpr double kCyclesOfTile = 400;  // to look up where it lies, and to store it
   const int64_t on_a_core = threadgroups_on_a_core(threadgroups, tile.resident, device.cores);
-  return std::max(1.5, static_cast<double>(on_a_core)) * static_cast<double>(tile.m * tile.n * depth) / tile.speed;
+  const double steps = static_cast<double>(ceil_div(depth, tile.depth()));
+  // A threadgroup alone on its core leaves a third of it idle: nothing hides the latency of its arithmetic.
+  return std::max(1.5, static_cast<double>(on_a_core)) *
+         (steps * cycles_of_step(tile, rows, gathers) + kCyclesOfTile);
 }
 
-int64_t tiles_of(const Product& product, const Tile& tile, const ConvTranspose3dParams& p) {
-  return ceil_div(product.rows, tile.m) * ceil_div(product.columns, tile.n) * p.groups;
-}
-
-// A weight gradient's splits, and their time in multiply-adds of one core.
-struct TimedSplit {
-  SplitK split;
-  double time;
-};
-
-// The fastest of those that give each core the same number of threadgroups, with no fewer than 8 tiles of depth each
-// and partial sums of at most 8 MB. A single split has none.
-TimedSplit fastest_split(Method method, const ConvTranspose3dParams& p, const Device& device) {
-  constexpr int64_t kPartialSums = (8 << 20) / sizeof(float), kMostWaves = 4;
-  // A partial sum is written and read: 8 bytes, and a core makes some 13 multiply-adds for each byte of its share of
-  // the memory's bandwidth.
-  constexpr double kTimeOfASum = 8 * 13;
+// The fastest splits of those that give each core the same number of threadgroups, with no fewer than 128 positions each
+// and partial sums of at most 8 MB. A single split has none. `tiles`: of the product.
+Tiling choose_split(const Tile& tile, int rows, int64_t tiles, const ConvTranspose3dParams& p, const Device& device) {
+  constexpr int64_t kPartialSums = (8 << 20) / sizeof(float), kMostWaves = 4, kLeastLength = 128;
+  // A partial sum is written and read: 8 bytes, of which a core's share of the memory's bandwidth is some 7.7 a cycle.
+  constexpr double kCyclesOfASum = 8 / 7.7;
   // And a dispatch that waits for another starts some 2 us after it.
-  constexpr double kTimeOfADispatch = 2.6e5;
-  const Product product = product_of(Pass::weight_grad, method, p);
-  const Tile tile = tile_of(method);
-  const int64_t tiles = tiles_of(product, tile, p);
+  constexpr double kCyclesOfADispatch = 2600;
+  const int64_t depth = p.batch * positions_of(p);
   // Two more rows: a bias gradient's sums, and what rounding took from them.
-  const int64_t sums = (product.rows + 2) * product.columns * p.groups;
-  const int64_t most_chunks = ceil_div(product.depth, 8 * kGemmDepth);
-  const int64_t most = std::clamp<int64_t>(kPartialSums / sums, 1, p.batch * most_chunks);
-  TimedSplit best{};
+  const int64_t sums = (p.in_channels + 2) * int64_t{p.columns} * p.groups;
+  const int64_t most = std::clamp<int64_t>(kPartialSums / sums, 1, ceil_div(depth, kLeastLength));
+  Tiling best{};
   int64_t last_wanted = 0;
   // Up to as many as are resident, then in whole waves of those.
   for (int64_t on_a_core = 0; on_a_core <= kMostWaves * tile.resident;
        on_a_core += on_a_core < tile.resident ? 1 : tile.resident) {
     const int64_t wanted = std::clamp<int64_t>(on_a_core * device.cores / tiles, 1, most);
-    if (wanted == last_wanted || wanted == best.split.splits) {
+    if (wanted == last_wanted) {
       continue;
     }
     last_wanted = wanted;
-    const SplitK split = make_split(wanted, p.batch, product.depth, most_chunks, kGemmDepth);
-    double time = time_of_grid(tile, tiles * split.splits, int64_t{split.samples} * split.length, device);
+    const SplitK split = make_split(wanted, p.batch, positions_of(p), tile.depth());
+    double time = cycles_of_grid(tile, rows, true, tiles * split.splits, split.length, device);
     if (split.splits > 1) {
-      time += kTimeOfADispatch + kTimeOfASum * static_cast<double>(split.splits * sums) / device.cores;
+      time += kCyclesOfADispatch + kCyclesOfASum * static_cast<double>(split.splits * sums) / device.cores;
     }
-    if (best.split.splits == 0 || time < best.time) {
-      best = {split, time};
+    if (best.rows == 0 || time < best.time) {
+      best = {rows, split, time};
     }
   }
   return best;
+}
+
+// Cuts rows into so many tiles.
+int rows_of_tile(const Tile& tile, int64_t rows, int64_t tiles) {
+  const int unit = tile_rows_unit(tile.m);
+  return static_cast<int>(ceil_div(ceil_div(rows, tiles), unit)) * unit;
 }
 
 }  // namespace
@@ -98,7 +106,7 @@ bool is_phases(Method method) { return method == Method::phases_gemm || method =
 
 bool is_one_tap(Method method) {
   return method == Method::one_tap_gemm_64x128 || method == Method::one_tap_gemm_64x64 ||
-         method == Method::one_tap_gemm_32x64;
+         method == Method::one_tap_gemm_32x64 || method == Method::one_tap_gemm_32x32;
 }
 
 Product product_of(Pass pass, Method method, const ConvTranspose3dParams& p) {
@@ -121,33 +129,46 @@ Product product_of(Pass pass, Method method, const ConvTranspose3dParams& p) {
   }
 }
 
-double time_of(Pass pass, Method method, const ConvTranspose3dParams& p, const Device& device) {
+Tiling choose_tiling(Pass pass, Method method, const ConvTranspose3dParams& p, const Device& device) {
+  constexpr int64_t kMoreTiles = 4;  // than must be: lower ones, which fall more evenly on the cores
+  const Tile tile = tile_of(method);
+  const Product product = product_of(pass, method, p);
+  const int64_t least = ceil_div(product.rows, tile.m), column_tiles = ceil_div(product.columns, tile.n) * p.groups;
   if (pass == Pass::weight_grad) {
-    return fastest_split(method, p, device).time;
+    return choose_split(tile, rows_of_tile(tile, product.rows, least), least * column_tiles, p, device);
   }
-  const Tile tile = tile_of(method);
-  const Product product = product_of(pass, method, p);
-  return time_of_grid(tile, tiles_of(product, tile, p) * p.batch, product.depth, device);
+  Tiling best{};
+  for (int64_t wanted = least; wanted < least + kMoreTiles; ++wanted) {
+    const int rows = rows_of_tile(tile, product.rows, wanted);
+    if (rows == best.rows) {
+      continue;
+    }
+    const int64_t threadgroups = ceil_div(product.rows, rows) * column_tiles * p.batch;
+    const double time =
+        cycles_of_grid(tile, rows, pass == Pass::input_grad, threadgroups, product.depth, device);
+    if (best.rows == 0 || time < best.time) {
+      best = {rows, {}, time};
+    }
+  }
+  return best;
 }
 
-SplitK choose_split(Method method, const ConvTranspose3dParams& p, const Device& device) {
-  return fastest_split(method, p, device).split;
-}
-
-Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, int64_t splits) {
+Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, const Tiling& tiling) {
   const Product product = product_of(pass, method, p);
   const Tile tile = tile_of(method);
-  const int64_t row_tiles = ceil_div(product.rows, tile.m), column_tiles = ceil_div(product.columns, tile.n);
-  const int64_t work = row_tiles * tile.m * column_tiles * tile.n * product.depth;
+  const int64_t row_tiles = ceil_div(product.rows, tiling.rows), column_tiles = ceil_div(product.columns, tile.n);
+  const int64_t work = row_tiles * tiling.rows * column_tiles * tile.n * product.depth;
   // Along x lie the tiles that share the larger operand, so that it is read from memory once.
   switch (pass) {
     case Pass::forward:
       return {{column_tiles * kGemmThreads, row_tiles, int64_t{p.batch} * p.groups}, {kGemmThreads, 1, 1}, work};
     case Pass::input_grad:
       return {{row_tiles * kGemmThreads, column_tiles, int64_t{p.batch} * p.groups}, {kGemmThreads, 1, 1}, work};
-    default:
+    default: {
+      const int64_t splits = tiling.split_k.splits;
       return {
           {row_tiles * kGemmThreads, column_tiles, splits * p.groups}, {kGemmThreads, 1, 1}, work * p.batch / splits};
+    }
   }
 }
 
@@ -158,6 +179,20 @@ Grid phases_grid(const ConvTranspose3dParams& p, const PhaseTile& t) {
   return {{(t.boxes_first ? boxes : columns) * threads, t.boxes_first ? columns : boxes, int64_t{p.batch} * p.groups},
           {static_cast<uint32_t>(threads), 1, 1},
           boxes * t.rows * columns * 64 * depth};
+}
+
+Grid sum_splits_grid(const ConvTranspose3dParams& p, const SplitK& split_k, bool with_bias, const Device& device) {
+  // As the kernel has it: 4 elements of the weight for each of 256 threads, or 8 channels of the bias. A core gets as
+  // many threadgroups as any other, of the weight no more than 4, which go on to further elements.
+  constexpr int64_t kElements = 4 * 256, kChannels = 8, kOnACore = 4;
+  const int64_t of_bias = with_bias ? ceil_div(int64_t{p.groups} * p.out_channels, kChannels) : 0;
+  const int64_t elements = split_k.splits > 1 ? int64_t{p.groups} * p.in_channels * p.columns : 0;
+  const int64_t of_weight = std::min(ceil_div(elements, kElements), kOnACore * device.cores);
+  int64_t threadgroups = of_bias + of_weight;
+  if (of_weight > 0) {
+    threadgroups = ceil_div(threadgroups, device.cores) * device.cores;
+  }
+  return {{threadgroups * 256, 1, 1}, {256, 1, 1}, elements * split_k.splits};
 }
 
 }  // namespace mps_conv_transpose3d

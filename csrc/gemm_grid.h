@@ -18,13 +18,21 @@ Product product_of(Pass pass, Method method, const ConvTranspose3dParams& params
 bool is_phases(Method method);
 bool is_one_tap(Method method);
 
-// Multiply-adds of a core in which a pass could be done. A weight gradient's splits are those of choose_split().
-double time_of(Pass pass, Method method, const ConvTranspose3dParams& params, const Device& device);
+// How a method that is not by phases cuts a pass: rows of a tile, and the splits of a weight gradient; and the cycles of
+// a core in which the pass could be done.
+struct Tiling {
+  int rows;
+  SplitK split_k;
+  double time;
+};
 
-SplitK choose_split(Method method, const ConvTranspose3dParams& params, const Device& device);
+// The fastest.
+Tiling choose_tiling(Pass pass, Method method, const ConvTranspose3dParams& params, const Device& device);
 
-// `splits`: of a weight gradient.
-Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& params, int64_t splits);
+Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& params, const Tiling& tiling);
 Grid phases_grid(const ConvTranspose3dParams& params, const PhaseTile& tile);
+
+// Of the last step of a weight gradient's sum, and of its bias's: of the weight only where it is split.
+Grid sum_splits_grid(const ConvTranspose3dParams& params, const SplitK& split_k, bool with_bias, const Device& device);
 
 }  // namespace mps_conv_transpose3d

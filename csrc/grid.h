@@ -24,17 +24,13 @@ inline int64_t threadgroups_on_a_core(int64_t threadgroups, int64_t resident, in
   return threadgroups > at_once ? ceil_div(threadgroups, at_once) * resident : ceil_div(threadgroups, cores);
 }
 
-// About `wanted` splits of a sum over `length` of each sample, and no more: at most `most_chunks` of a sample, of a
-// multiple of `unit`.
-inline SplitK make_split(int64_t wanted, int64_t batch, int64_t length, int64_t most_chunks, int64_t unit) {
-  const int64_t chunks = std::clamp<int64_t>(wanted / batch, 1, most_chunks);
-  const int64_t chunk = ceil_div(ceil_div(length, chunks), unit) * unit;
-  SplitK split{};
-  split.chunks = static_cast<int>(ceil_div(length, chunk));
-  split.length = static_cast<int>(chunk);
-  split.samples = static_cast<int>(split.chunks > 1 ? 1 : ceil_div(batch, wanted));
-  split.splits = static_cast<int>(split.chunks * ceil_div(batch, split.samples));
-  return split;
+// About `wanted` splits of a sum over `of_sample` terms of each sample, of no fewer than `least` terms, and of a multiple
+// of it.
+inline SplitK make_split(int64_t wanted, int64_t batch, int64_t of_sample, int64_t least) {
+  const int64_t terms = batch * of_sample;
+  const int64_t length = ceil_div(ceil_div(terms, std::max<int64_t>(wanted, 1)), least) * least;
+  const int64_t fitting = std::min(length, kMaxInt / least * least);
+  return {static_cast<int>(ceil_div(terms, fitting)), static_cast<int>(fitting), static_cast<int>(of_sample)};
 }
 
 }  // namespace mps_conv_transpose3d

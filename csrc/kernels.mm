@@ -232,6 +232,9 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors
       [encoder setThreadgroupMemoryLength:step.threadgroup_memory atIndex:0];
       [encoder setBytes:&plan.phase_tile length:sizeof(plan.phase_tile) atIndex:kPhaseTileBuffer];
     }
+    if (step.tile_rows > 0) {
+      [encoder setBytes:&step.tile_rows length:sizeof(step.tile_rows) atIndex:kTileRowsBuffer];
+    }
     if (plan.split_k.splits > 0) {
       [encoder setBytes:&plan.split_k length:sizeof(plan.split_k) atIndex:kSplitBuffer];
     }

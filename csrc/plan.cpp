@@ -96,29 +96,36 @@ bool is_wide(Pass pass, Method method, const ConvTranspose3dParams& p) {
 
 bool is_scalar(Method method) { return method == Method::direct || method == Method::narrow; }
 
-Method choose_method(Pass pass, const ConvTranspose3dParams& p, const Device& device) {
+// A method, and how it cuts the pass if it is a matrix product that is not by phases.
+struct Choice {
+  Method method;
+  Tiling tiling;
+};
+
+Choice choose_method(Pass pass, const ConvTranspose3dParams& p, const Device& device) {
   const auto suits = [&](Method method) { return can(pass, method, p) && is_wide(pass, method, p); };
-  const Method scalar = narrow_can(pass, p) ? Method::narrow : Method::direct;
-  Method best = scalar;
-  double best_time = 0;
+  Choice best{narrow_can(pass, p) ? Method::narrow : Method::direct, {}};
   for (size_t i = 0; i < kMethods; ++i) {
     const auto method = static_cast<Method>(i);
     if (is_scalar(method) || is_phases(method) || !suits(method)) {
       continue;
     }
-    const double method_time = time_of(pass, method, p, device);
-    if (best == scalar || method_time < best_time) {
-      best = method;
-      best_time = method_time;
+    const Tiling tiling = choose_tiling(pass, method, p, device);
+    if (is_scalar(best.method) || tiling.time < best.tiling.time) {
+      best = {method, tiling};
     }
   }
   // Any forward pass, and so the second choice.
-  if (best == scalar) {
+  if (is_scalar(best.method)) {
     for (const Method method : {Method::phases_gemm, Method::k3s2_gemm}) {
-      best = suits(method) ? method : best;
+      best.method = suits(method) ? method : best.method;
     }
   }
   return best;
+}
+
+Choice as_forced(Pass pass, Method method, const ConvTranspose3dParams& p, const Device& device) {
+  return {method, is_scalar(method) || is_phases(method) ? Tiling{} : choose_tiling(pass, method, p, device)};
 }
 
 Step make_step(const Kernel& kernel, const Grid& grid) {
@@ -131,6 +138,7 @@ Step make_step(const Kernel& kernel, const Grid& grid) {
           {narrow(grid.threads[0]), narrow(grid.threads[1]), narrow(grid.threads[2])},
           grid.threads_per_threadgroup,
           narrow(slice),
+          0,
           0};
 }
 
@@ -163,10 +171,11 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
   const auto add = [&](const Kernel& kernel, const Grid& grid) {
     plan.steps[plan.step_count++] = make_step(kernel, grid);
   };
-  const Method method = forced && can(pass, *forced, p) ? *forced : choose_method(pass, p, device);
   if (p.batch == 0) {
     return plan;
   }
+  const auto [method, tiling] =
+      forced && can(pass, *forced, p) ? as_forced(pass, *forced, p, device) : choose_method(pass, p, device);
   const bool is_sum = pass == Pass::weight_grad || pass == Pass::bias_grad;
   if (is_scalar(method)) {
     if (is_sum) {
@@ -191,24 +200,16 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
         static_cast<uint32_t>(phase_memory(p, plan.phase_tile, dtype == DataType::float16 ? 2 : 4));
     return plan;
   }
-  if (pass != Pass::weight_grad) {
-    add({pass, method, dtype}, gemm_grid(pass, method, p, 0));
-    return plan;
-  }
-  plan.split_k = choose_split(method, p, device);
-  plan.has_bias_grad = wants_bias_grad && tiles_the_output_by_some_taps(p);
-  const int64_t splits = plan.split_k.splits, columns = p.groups * p.out_channels * taps_of(p);
-  const int64_t elements = columns * p.in_channels;
-  plan.partial_sums = (splits > 1 ? splits * elements : 0) + (plan.has_bias_grad ? 2 * splits * columns : 0);
-  add({pass, method, dtype}, gemm_grid(pass, method, p, splits));
-  if (splits > 1) {
-    add({pass, Method::sum_splits, dtype}, {{elements, 1, 1}, {kThreads, 1, 1}, elements * splits});
-  }
-  if (plan.has_bias_grad) {
-    const int64_t pairs = splits * reached_phases_of(p);
-    const uint32_t threads = std::max(32u, power_of_two_at_least(pairs, kThreads));
-    add({Pass::bias_grad, Method::sum_splits, dtype},
-        {{threads, 1, int64_t{p.groups} * p.out_channels}, {threads, 1, 1}, pairs});
+  add({pass, method, dtype}, gemm_grid(pass, method, p, tiling));
+  plan.steps[0].tile_rows = tiling.rows;
+  if (pass == Pass::weight_grad) {
+    plan.split_k = tiling.split_k;
+    plan.has_bias_grad = wants_bias_grad && tiles_the_output_by_some_taps(p);
+    const int64_t splits = plan.split_k.splits, columns = int64_t{p.groups} * p.columns;
+    plan.partial_sums = (splits > 1 ? splits * columns * p.in_channels : 0) + (plan.has_bias_grad ? 2 * splits * columns : 0);
+    if (plan.partial_sums > 0) {
+      add({pass, Method::sum_splits, dtype}, sum_splits_grid(p, plan.split_k, plan.has_bias_grad, device));
+    }
   }
   return plan;
 }
@@ -245,9 +246,19 @@ std::string Kernel::name() const {
 
 const char* name_of(Method method) {
   constexpr const char* names[] = {
-      "direct",      "narrow",    "one_tap_gemm_64x128", "one_tap_gemm_64x64", "one_tap_gemm_32x64",
-      "phases_gemm", "k3s2_gemm", "gemm_64x64",          "gemm_48x64",         "gemm_32x64",
-      "gemm_16x64",  "sum_parts", "sum_splits"};
+      "direct",
+      "narrow",
+      "one_tap_gemm_64x128",
+      "one_tap_gemm_64x64",
+      "one_tap_gemm_32x64",
+      "one_tap_gemm_32x32",
+      "phases_gemm",
+      "k3s2_gemm",
+      "gemm_64x64",
+      "gemm_32x64",
+      "gemm_32x32",
+      "sum_parts",
+      "sum_splits"};
   return names[static_cast<size_t>(method)];
 }
 

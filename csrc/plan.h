@@ -17,8 +17,8 @@ enum class Pass { forward, input_grad, weight_grad, bias_grad };
 enum class DataType { float32, float16, bfloat16 };
 
 // The family of kernels. `direct`: one thread computes one position, or for a sum one threadgroup a part of one
-// element; any problem. `narrow`: kernels of 3x3x3, for few channels. `gemm_MxN`: a matrix product in tiles of M rows
-// and N columns. `one_tap_gemm_MxN`: the forward pass, where the kernel tiles the output. `phases_gemm`: the forward
+// element; any problem. `narrow`: kernels of 3x3x3, for few channels. `gemm_MxN`: a matrix product in tiles of up to M
+// rows and N columns. `one_tap_gemm_MxN`: the forward pass, where the kernel tiles the output. `phases_gemm`: the forward
 // pass, any kernel; `k3s2_gemm`: kernel 3, stride 2, padding 1. The last steps of sums: `sum_parts` of direct and
 // narrow kernels, `sum_splits` of a weight gradient by matrix products and of the bias gradient that it computes too.
 enum class Method {
@@ -27,12 +27,12 @@ enum class Method {
   one_tap_gemm_64x128,
   one_tap_gemm_64x64,
   one_tap_gemm_32x64,
+  one_tap_gemm_32x32,
   phases_gemm,
   k3s2_gemm,
   gemm_64x64,
-  gemm_48x64,
   gemm_32x64,
-  gemm_16x64,
+  gemm_32x32,
   sum_parts,
   sum_splits
 };
@@ -63,10 +63,11 @@ struct Step {
   std::array<uint32_t, 3> threads_per_threadgroup;
   uint32_t slice;
   uint32_t threadgroup_memory;  // bytes, beside what the kernel declares
+  int tile_rows;                // of a matrix product that is not by phases
 };
 
 struct Plan {
-  std::array<Step, 3> steps;
+  std::array<Step, 2> steps;
   uint32_t step_count;  // 0 for a batch of no samples: outputs are empty then, and gradients zero
   SplitK split_k;
   PhaseTile phase_tile;

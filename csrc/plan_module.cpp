@@ -43,12 +43,12 @@ PYBIND11_MODULE(_plan, m) {
       .value("one_tap_gemm_64x128", Method::one_tap_gemm_64x128)
       .value("one_tap_gemm_64x64", Method::one_tap_gemm_64x64)
       .value("one_tap_gemm_32x64", Method::one_tap_gemm_32x64)
+      .value("one_tap_gemm_32x32", Method::one_tap_gemm_32x32)
       .value("phases_gemm", Method::phases_gemm)
       .value("k3s2_gemm", Method::k3s2_gemm)
       .value("gemm_64x64", Method::gemm_64x64)
-      .value("gemm_48x64", Method::gemm_48x64)
       .value("gemm_32x64", Method::gemm_32x64)
-      .value("gemm_16x64", Method::gemm_16x64)
+      .value("gemm_32x32", Method::gemm_32x32)
       .value("sum_parts", Method::sum_parts)
       .value("sum_splits", Method::sum_splits);
 
@@ -58,7 +58,8 @@ PYBIND11_MODULE(_plan, m) {
       .def_readonly("threads", &Step::threads)
       .def_readonly("threads_per_threadgroup", &Step::threads_per_threadgroup)
       .def_readonly("slice", &Step::slice)
-      .def_readonly("threadgroup_memory", &Step::threadgroup_memory);
+      .def_readonly("threadgroup_memory", &Step::threadgroup_memory)
+      .def_readonly("tile_rows", &Step::tile_rows);
 
   const auto extent = [](Extent PhaseTile::* field) {
     return [field](const PhaseTile& tile) {

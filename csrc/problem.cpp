@@ -95,7 +95,8 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   params.input = make_strides(input);
   params.output = make_strides(output);
   params.flat_input = input[4] == 1 && input[3] == g.input[2] && input[2] == g.input[1] * g.input[2];
-  params.paired_output = tiles_the_output(params) && output[4] == 1 && g.kernel[2] % 2 == 0;
+  params.tiled_output = tiles_the_output(params);
+  params.paired_output = params.tiled_output && output[4] == 1 && g.kernel[2] % 2 == 0;
   return params;
 }
 

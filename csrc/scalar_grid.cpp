@@ -52,7 +52,8 @@ SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int6
       best_time = time;
     }
   }
-  return make_split(wanted, batch, rows, ceil_div(rows * row_length, kLeastPositions), 1);
+  const int64_t most = ceil_div(batch * rows * row_length, kLeastPositions);
+  return make_split(std::min(wanted, most), batch, rows, 1);
 }
 
 }  // namespace

@@ -223,7 +223,6 @@ template <typename T>
   const int tap = int(element.x), o = int(element.y), c = z % channels, group = c / p.in_channels;
   const int kw = tap % p.width.taps, kh = tap / p.width.taps % p.height.taps;
   const int kd = tap / p.width.taps / p.height.taps;
-  const Part part = part_of(parts, z / channels, p.batch, p.depth.input * p.height.input);
 
   // The inputs of a row that the tap carries to an output.
   const int start = target(p.width, 0, kw), across = int(threads.x);
@@ -233,9 +232,9 @@ template <typename T>
   const int step_x = across * p.input.width, step_y = across * p.width.stride * p.output.width;
 
   Sum sum;
-  for (int n = part.first_sample; n < part.last_sample; ++n) {
-    device const T* x = input + offset(p.input, n, c);
-    device const T* gy = grad_output + offset(p.output, n, group * p.out_channels + o);
+  for (Part part = part_of(parts, z / channels, p.batch); part.begin < part.end; part.next(parts)) {
+    device const T* x = input + offset(p.input, part.n, c);
+    device const T* gy = grad_output + offset(p.output, part.n, group * p.out_channels + o);
     for (int row = part.begin + int(thread_position.y); row < part.end; row += int(threads.y)) {
       const int d = quotient(row, p.inputs.h), h = row - d * p.height.input;
       const int o_d = target(p.depth, d, kd), o_h = target(p.height, h, kh);
@@ -275,13 +274,12 @@ template <typename T>
   threadgroup float2 simdgroup_sums[kMaxSimdgroups];
   const int o = int(element.x), z = int(element.z + first), across = int(threads.x);
   const int row = p.width.output, plane = p.height.output * row;
-  const Part part = part_of(parts, z, p.batch, p.depth.output * plane);
   // Where the positions follow each other at even distances, none is taken apart into coordinates.
   const bool even = p.output.height == row * p.output.width && p.output.depth == plane * p.output.width;
 
   Sum sum;
-  for (int n = part.first_sample; n < part.last_sample; ++n) {
-    device const T* gy = grad_output + offset(p.output, n, o);
+  for (Part part = part_of(parts, z, p.batch); part.begin < part.end; part.next(parts)) {
+    device const T* gy = grad_output + offset(p.output, part.n, o);
     for (int i = part.begin + int(thread_index); i < part.end; i += kPositionsAtOnce * across) {
       float short_sum = 0;
 #pragma unroll

@@ -18,22 +18,23 @@ template <typename T, int kM, int kN, int kSumDepth>
 [[kernel]] void conv_transpose3d_forward_one_tap_gemm(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],
     device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
     uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-  using TileA = StagedTile<T, kM, false>;
-  using TileB = StagedTile<T, kN, false>;
-  using Gemm = TileGemm<TileA, TileB, kM, kN, 2, 2, kSumDepth>;
-  constexpr int kK = kGemmDepth;
-  threadgroup typename TileA::Vector a[TileA::kSize / 4];
-  threadgroup typename TileB::Vector b[TileB::kSize / 4];
+  constexpr int kK = depth_of_tile(kM, kN);
+  using TileA = StagedTile<T, kM, kK, false>;
+  using TileB = StagedTile<T, kN, kK, false>;
+  using Gemm = TileGemm<TileA, TileB, kSumDepth>;
+  threadgroup typename TileA::Vector staged[TileA::kVectors + TileB::kVectors];
+  static_assert(Gemm::kExchange * sizeof(float2) <= sizeof(staged), "the slices are exchanged where tiles were");
+  threadgroup typename TileA::Vector *a = staged, *b = staged + TileA::kVectors;
   threadgroup int row_x[kM], row_y[kM], column_y[kN];
   threadgroup float column_bias[kN];
 
-  const int m0 = int(tile.y) * kM, j0 = int(tile.x) * kN;
+  const int m0 = int(tile.y) * tile_rows, j0 = int(tile.x) * kN;
   const SampleGroup z = sample_group(p, int(tile.z + first));
-  for (int i = int(thread_index); i < kM; i += kGemmThreads) {
+  for (int i = int(thread_index); i < tile_rows; i += kGemmThreads) {
     const Place at = place_of(min(m0 + i, p.positions - 1), p.inputs);
     row_x[i] = offset_of(p.input, at);
     row_y[i] = start_in_output(p, at);
@@ -53,9 +54,8 @@ template <typename T, int kM, int kN, int kSumDepth>
   device const T* w = weight + z.group * p.in_channels * p.columns;
   LineStager<TileA, T> x_lines(a, x + m0, x_channel, thread_index);
   LineStager<TileB, T> w_lines(b, w + j0, p.columns, thread_index);
-  const int depth = p.in_channels, rows = p.positions - m0, columns = p.columns - j0;
-  Gemm gemm(simdgroup, lane, rows);
-  const uint fragments = fragments_below(columns);
+  const int depth = p.in_channels, rows = min(tile_rows, p.positions - m0), columns = p.columns - j0;
+  Gemm gemm(simdgroup, lane, rows, columns);
   const bool flat = p.flat_input;
   const int w_step = kK * p.columns;
   for (int c = 0; c < depth; c += kK) {
@@ -66,36 +66,41 @@ template <typename T, int kM, int kN, int kSumDepth>
       threadgroup typename TileA::Element* gathered = reinterpret_cast<threadgroup typename TileA::Element*>(a);
       for (int e = int(thread_index); e < kM * kK; e += kGemmThreads) {
         const int i = e % kM, k = e / kM;
-        gathered[TileA::index(k, i)] = c + k < depth ? typename TileA::Element(x[row_x[i] + (c + k) * x_channel]) : 0;
+        const bool exists = i < rows && c + k < depth;
+        gathered[TileA::index(k, i)] = exists ? typename TileA::Element(x[row_x[i] + (c + k) * x_channel]) : 0;
       }
     }
     w_lines.stage(depth - c, columns);
     w_lines.from += w_step;
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    gemm.multiply(a, b, fragments);
+    gemm.multiply(a, b);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
+  gemm.join_slices(staged);
 
   // A lane's two columns are neighbours of the output, most often.
   device T* y = output + offset(p.output, z.n, z.group * p.out_channels);
-  const bool whole = p.paired_output && m0 + kM <= p.positions && j0 + kN <= p.columns;
-  int start[Gemm::kFragmentsM];
+  const bool whole = p.paired_output && j0 + kN <= p.columns;
+  int start[Gemm::kOwnM];
 #pragma unroll
-  for (int i = 0; i < Gemm::kFragmentsM; ++i) {
-    start[i] = row_y[gemm.row + i * 8];
+  for (int i = 0; i < Gemm::kOwnM; ++i) {
+    start[i] = gemm.row + i * Gemm::kStepM < rows ? row_y[gemm.row + i * Gemm::kStepM] : 0;
   }
 #pragma unroll
   for (int f = 0; f < Gemm::kFragmentsN; ++f) {
-    const int column = gemm.column + f * 8;
+    const int column = gemm.column + f * Gemm::kStepN;
     const float2 pair_bias = {column_bias[column], column_bias[column + 1]};
     device T* y0 = y + column_y[column];
     device T* y1 = y + column_y[column + 1];
 #pragma unroll
-    for (int i = 0; i < Gemm::kFragmentsM; ++i) {
+    for (int i = 0; i < Gemm::kOwnM; ++i) {
       const float2 value = gemm.value(i, f) + pair_bias;
+      if (gemm.row + i * Gemm::kStepM >= rows) {
+        continue;
+      }
       if (whole) {
         store2(y0 + start[i], value);
-      } else if (m0 + gemm.row + i * 8 < p.positions) {
+      } else {
         if (j0 + column < p.columns) {
           y0[start[i]] = T(value.x);
         }
@@ -114,6 +119,7 @@ template <typename T, int kM, int kN, int kSumDepth>
 #define INSTANTIATE_FORWARD_ONE_TAPS(type)      \
   INSTANTIATE_FORWARD_ONE_TAP(64, 128, 0, type) \
   INSTANTIATE_FORWARD_ONE_TAP(64, 64, 64, type) \
-  INSTANTIATE_FORWARD_ONE_TAP(32, 64, 64, type)
+  INSTANTIATE_FORWARD_ONE_TAP(32, 64, 64, type) \
+  INSTANTIATE_FORWARD_ONE_TAP(32, 32, 64, type)
 
 INSTANTIATE_FORWARD_ONE_TAPS(ELEMENT)

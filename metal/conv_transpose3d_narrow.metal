@@ -219,15 +219,14 @@ template <typename T>
   threadgroup float2 simdgroup_sums[kMaxSimdgroups][32];
   const int c = int(element.x) / p.out_channels, o = int(element.x) % p.out_channels, group = c / p.in_channels;
   const bool sums_bias = has_bias && c == group * p.in_channels;
-  const Part part = part_of(parts, int(element.z + first), p.batch, p.depth.input * p.height.input);
   const int across = int(threads.x), steps = (p.width.input + across - 1) / across;
 
   Sum own;
   float sums[kFilter + 1] = {};
   int terms = 0;
-  for (int n = part.first_sample; n < part.last_sample; ++n) {
-    device const T* x = input + offset(p.input, n, c);
-    device const T* gy = grad_output + offset(p.output, n, group * p.out_channels + o);
+  for (Part part = part_of(parts, int(element.z + first), p.batch); part.begin < part.end; part.next(parts)) {
+    device const T* x = input + offset(p.input, part.n, c);
+    device const T* gy = grad_output + offset(p.output, part.n, group * p.out_channels + o);
     for (int rows = part.begin; rows < part.end; rows += int(threads.y)) {
       const int row = rows + int(thread_position.y);
       if (row < part.end) {

@@ -39,9 +39,10 @@ struct ConvTranspose3dParams {
   int in_channels, out_channels;  // of one group
   Strides input;                  // of x or its gradient, [N, C, D, H, W]
   Strides output;                 // of y or its gradient
-  // Whether the positions of one channel of the input are neighbours in memory, in their order; and whether the kernel
-  // tiles the output in such a way that the columns j of the weight, two and two, are neighbours in the output.
-  int flat_input, paired_output;
+  // Whether the positions of one channel of the input are neighbours in memory, in their order; whether the kernel
+  // tiles the output; and whether it does so in such a way that the columns j of the weight, two and two, are neighbours
+  // in the output.
+  int flat_input, tiled_output, paired_output;
 };
 
 // The buffer indices of every kernel here.
@@ -55,18 +56,25 @@ enum ConvTranspose3dBuffer {
   kSplitBuffer = 6,
   kPartialSumsBuffer = 7,
   kPhaseTileBuffer = 8,
+  kTileRowsBuffer = 9,  // of the matrix kernels' tiles, no more than their names say: a multiple of tile_rows_unit()
 };
 
-// A sum over the positions (or rows of them) of all samples, cut into `splits`: each takes `samples` whole samples, or
-// one of the `chunks` of `length` positions that a sample is cut into.
+// A sum over `of_sample` terms of each sample (positions, rows of them, or steps through them), cut into `splits` of
+// `length` terms, which go on from one sample to the next.
 struct SplitK {
-  int chunks, length;
-  int samples;
-  int splits;
+  int splits, length, of_sample;
 };
 
-// Depth of the matrix kernels' tiles, and their threads.
-enum { kGemmDepth = 16, kGemmThreads = 128 };
+// Threads of the matrix kernels: 4 simdgroups, each of at least 32x32 elements of the tile.
+enum { kGemmThreads = 128 };
+
+// Simdgroups that share the same elements of a tile of m x n: each multiplies a slice of what is staged at a time. And
+// the depth that is staged.
+constexpr int slices_of_tile(int m, int n) { return kGemmThreads / m / (n < 64 ? 1 : 2); }
+constexpr int depth_of_tile(int m, int n) { return slices_of_tile(m, n) > 1 ? 32 : 16; }
+
+// With so many rows, and multiples of it, the simdgroups have the same number of fragments.
+constexpr int tile_rows_unit(int m) { return m / 4; }
 
 // The matrix kernels keep sets of taps, or of shifts, of the three axes in one word, whose last bit is for "none".
 enum { kMaxReachBits = 31 };

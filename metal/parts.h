@@ -7,13 +7,23 @@
 
 using namespace metal;
 
-// Samples and, of each, rows or positions: [first, last) and [begin, end).
+// What a threadgroup sums of one sample, [begin, end) of its terms, and how many of the samples after it. In all there
+// may be more terms than 32 bits count.
 struct Part {
-  int first_sample, last_sample;
-  int begin, end;
+  int n, begin, end;
+  long left;
+
+  METAL_FUNC void next(constant SplitK& split) {
+    ++n;
+    begin = 0;
+    end = int(min(left, long(split.of_sample)));
+    left -= end;
+  }
 };
 
-METAL_FUNC Part part_of(constant SplitK& split, int index, int batch, int length) {
-  const int sample = index / split.chunks * split.samples, begin = index % split.chunks * split.length;
-  return {sample, min(batch, sample + split.samples), begin, min(length, begin + split.length)};
+METAL_FUNC Part part_of(constant SplitK& split, int index, int batch) {
+  const long first = long(index) * split.length, terms = min(long(split.length), long(batch) * split.of_sample - first);
+  const int n = int(first / split.of_sample), begin = int(first - long(n) * split.of_sample);
+  const int end = int(min(begin + terms, long(split.of_sample)));
+  return {n, begin, end, terms - (end - begin)};
 }

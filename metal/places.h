@@ -22,6 +22,14 @@ METAL_FUNC Place place_of(int index, constant Divisors& size) {
   return {outer, plane - outer * size.d.value, row - plane * size.h.value, index - row * size.w.value};
 }
 
+// The place `by` further on, both within their sizes but for the outer ones: a third of the time of place_of().
+METAL_FUNC Place advanced(Place at, Place by, constant Divisors& size) {
+  const int w = at.w + by.w, h = at.h + by.h + int(w >= size.w.value);
+  const int d = at.d + by.d + int(h >= size.h.value), beyond_d = int(d >= size.d.value);
+  return {at.outer + by.outer + beyond_d, d - (d >= size.d.value ? size.d.value : 0),
+          h - (h >= size.h.value ? size.h.value : 0), w - (w >= size.w.value ? size.w.value : 0)};
+}
+
 // What lies at z of a grid.
 struct SampleGroup {
   int n, group;

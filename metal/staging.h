@@ -11,10 +11,12 @@ using namespace metal;
 METAL_FUNC float2 load2(device const float* from) { return *reinterpret_cast<device const packed_float2*>(from); }
 METAL_FUNC float4 load4(device const float* from) { return *reinterpret_cast<device const packed_float4*>(from); }
 METAL_FUNC void store2(device float* to, float2 value) { *reinterpret_cast<device packed_float2*>(to) = value; }
+METAL_FUNC void store4(device float* to, float4 value) { *reinterpret_cast<device packed_float4*>(to) = value; }
 
 METAL_FUNC half2 load2(device const half* from) { return *reinterpret_cast<device const packed_half2*>(from); }
 METAL_FUNC half4 load4(device const half* from) { return *reinterpret_cast<device const packed_half4*>(from); }
 METAL_FUNC void store2(device half* to, float2 value) { *reinterpret_cast<device packed_half2*>(to) = half2(value); }
+METAL_FUNC void store4(device half* to, float4 value) { *reinterpret_cast<device packed_half4*>(to) = half4(value); }
 
 #if __METAL_VERSION__ >= 310
 METAL_FUNC float2 load2(device const bfloat* from) {
@@ -25,6 +27,9 @@ METAL_FUNC float4 load4(device const bfloat* from) {
 }
 METAL_FUNC void store2(device bfloat* to, float2 value) {
   *reinterpret_cast<device packed_ushort2*>(to) = as_type<ushort2>(bfloat2(value));
+}
+METAL_FUNC void store4(device bfloat* to, float4 value) {
+  *reinterpret_cast<device packed_ushort4*>(to) = as_type<ushort4>(bfloat4(value));
 }
 #endif
 
@@ -53,6 +58,7 @@ struct LineStager {
 
   // Of the lines, the first `lines` exist, and of each the first `length` elements; the others are zero.
   METAL_FUNC void stage(int lines, int length) const {
+    const bool all = lines >= kLines && length >= kLength;
     device const T* vector = from;
 #pragma unroll
     for (int l = 0; l < kLines; l += kLineStep) {
@@ -60,11 +66,13 @@ struct LineStager {
       if (kLines % kLineStep != 0 && line + l >= kLines) {
         break;
       }
-      if (lines >= kLines && length >= kLength) {
+      if (all || (line + l < lines && column + 4 <= length)) {
         *reinterpret_cast<threadgroup typename Tile::Vector*>(staged) = load4(vector);
+      } else if (line + l >= lines || column >= length) {
+        *reinterpret_cast<threadgroup typename Tile::Vector*>(staged) = 0;
       } else {
         for (int i = 0; i < 4; ++i) {
-          staged[i] = line + l < lines && column + i < length ? Element(vector[i]) : Element(0);
+          staged[i] = column + i < length ? Element(vector[i]) : Element(0);
         }
       }
       vector += step;

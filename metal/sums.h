@@ -23,12 +23,18 @@ struct Sum {
   }
 };
 
-// The sum over a threadgroup, for its first thread, in an order that depends on nothing but its size.
-METAL_FUNC float threadgroup_sum(Sum sum, threadgroup float2* simdgroup_sums, uint simdgroup, uint lane,
-                                 uint simdgroups) {
+// The sum over a simdgroup, for all of its lanes.
+METAL_FUNC Sum simdgroup_sum(Sum sum) {
   for (ushort distance = 1; distance < 32; distance *= 2) {
     sum.add(simd_shuffle_xor(sum.value, distance), simd_shuffle_xor(sum.lost, distance));
   }
+  return sum;
+}
+
+// The sum over a threadgroup, for its first thread, in an order that depends on nothing but its size.
+METAL_FUNC float threadgroup_sum(Sum sum, threadgroup float2* simdgroup_sums, uint simdgroup, uint lane,
+                                 uint simdgroups) {
+  sum = simdgroup_sum(sum);
   if (lane == 0) {
     simdgroup_sums[simdgroup] = float2(sum.value, sum.lost);
   }

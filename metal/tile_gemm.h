@@ -1,5 +1,5 @@
 // A threadgroup's tile of a matrix product,  C[m][n] = sum over k of A[m][k] * B[k][n],  on simdgroup matrices.
-// Both operands are staged through threadgroup memory, kK deep, in the order in which device memory is read.
+// Both operands are staged through threadgroup memory, some k at a time, in the order in which device memory is read.
 #pragma once
 
 #include <metal_simdgroup_matrix>
@@ -21,18 +21,18 @@ struct Staging<bfloat> {
 };
 #endif
 
-// An operand as staged: kRows rows or columns of the product, and kK deep. Along k the elements of one row (column)
+// An operand as staged: kRows rows or columns of the product, and kDepth deep. Along k the elements of one row (column)
 // are neighbours, else those of one k. Lines are padded by 16 bytes, so that the 8 lines of a fragment lie in different
 // banks.
-template <typename T, int kRows, bool kAlongK>
+template <typename T, int kRows, int kDepth, bool kAlongK>
 struct StagedTile {
   using Element = typename Staging<T>::type;
   using Vector = vec<Element, 4>;  // of which a tile is made, so that its lines are aligned to them
-  static constexpr constant int kK = kGemmDepth;
+  static constexpr constant int kK = kDepth;
   static constexpr constant int kWidth = kRows;
   static constexpr constant bool kIsAlongK = kAlongK;
   static constexpr constant int kStride = (kAlongK ? kK : kRows) + 16 / sizeof(Element);
-  static constexpr constant int kSize = (kAlongK ? kRows : kK) * kStride;
+  static constexpr constant int kVectors = (kAlongK ? kRows : kK) * kStride / 4;
 
   static constexpr int index(int k, int i) { return kAlongK ? i * kStride + k : k * kStride + i; }
 
@@ -46,33 +46,43 @@ struct StagedTile {
   }
 };
 
-// A bit for each 8 of a tile's columns that are fewer than `count` on.
-inline uint fragments_below(int count) { return count >= 256 ? ~0u : (1u << ((count + 7) / 8)) - 1; }
-
-// TileA and TileB are StagedTiles. A float32 sum over thousands of products loses digits to its own size: every
-// kSumDepth, what has been summed is added to a total, so that the error grows with the square root of kSumDepth and
-// not of the whole depth. 0: never, and there is room for twice the accumulators.
-template <typename TileA, typename TileB, int kM, int kN, int kSimdgroupsM, int kSimdgroupsN, int kSumDepth>
+// TileA and TileB are StagedTiles of up to kM rows and kN columns. The simdgroups share out the fragments of 8 rows, and
+// those of 8 columns, in turn, so that a tile of fewer keeps all of them busy; and where the tile is small the depth, in
+// slices, so that a simdgroup still multiplies 4x4 fragments, and loads few for each product.
+//
+// A float32 sum over thousands of products loses digits to its own size: every kSumDepth, what has been summed is added
+// to a total, so that the error grows with the square root of kSumDepth and not of the whole depth. 0: never, and there
+// is room for twice the accumulators.
+template <typename TileA, typename TileB, int kSumDepth>
 struct TileGemm {
   using Staged = typename TileA::Element;
-  static constexpr constant int kK = kGemmDepth;
-  // 8x8 fragments of one simdgroup.
-  static constexpr constant int kFragmentsM = kM / kSimdgroupsM / 8;
-  static constexpr constant int kFragmentsN = kN / kSimdgroupsN / 8;
-
+  static constexpr constant int kSlices = slices_of_tile(TileA::kWidth, TileB::kWidth);
+  static constexpr constant int kSimdgroupsM = TileA::kWidth / 32;
+  static constexpr constant int kSimdgroupsN = kGemmThreads / 32 / kSlices / kSimdgroupsM;
+  static constexpr constant int kSliceFragments = TileA::kK / kSlices / 8;
+  // 8x8 fragments of one simdgroup, and from one to the next.
+  static constexpr constant int kFragmentsM = TileA::kWidth / kSimdgroupsM / 8;
+  static constexpr constant int kFragmentsN = TileB::kWidth / kSimdgroupsN / 8;
+  static constexpr constant int kStepM = kSimdgroupsM * 8, kStepN = kSimdgroupsN * 8;
   static constexpr constant bool kHasTotal = kSumDepth > 0;
+  // Rows of fragments that a simdgroup has in the end.
+  static constexpr constant int kOwnM = kFragmentsM / kSlices;
+  // What join_slices() needs, in float2.
+  static constexpr constant int kExchange = (kSlices - 1) * kSimdgroupsN * kFragmentsN * 32;
+  static_assert(kSlices == 1 || (kSimdgroupsM == 1 && kHasTotal), "the rows of a slice are those of the tile");
 
   // Loops over fragments are unrolled, and functions inlined (METAL_FUNC), so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kFragmentsM][kFragmentsN];
   float2 total[kHasTotal ? kFragmentsM : 1][kHasTotal ? kFragmentsN : 1];  // this lane's elements of each fragment
-  int first_row, first_column;                                             // of this simdgroup
-  int row, column;  // in the tile, of this lane's first element of fragment (0, 0); the second is its right neighbour
-  bool idle;
+  int rows, columns;                                                       // of fragments that exist
+  bool whole;                                                              // all exist
+  int slice, column_of_simdgroups, lane;
+  int row, column;     // in the tile, of this lane's first element of its own fragment (0, 0); the next is to its right
   int from_a, from_b;  // where this simdgroup's fragments lie in the tiles
   int depth = 0;       // of sum
 
-  // `rows`: how many of the tile's exist. A simdgroup that has none of them multiplies nothing.
-  METAL_FUNC TileGemm(uint simdgroup, uint lane, int rows = kM) {
+  // Of the tile's rows and columns so many exist.
+  METAL_FUNC TileGemm(uint simdgroup, uint lane_index, int tile_rows, int tile_columns) {
 #pragma unroll
     for (int i = 0; i < kFragmentsM; ++i) {
 #pragma unroll
@@ -83,52 +93,61 @@ struct TileGemm {
         }
       }
     }
-    first_row = int(simdgroup / kSimdgroupsN) * kFragmentsM * 8;
-    first_column = int(simdgroup % kSimdgroupsN) * kFragmentsN * 8;
-    idle = first_row >= rows;
-    from_a = TileA::index(0, first_row);
-    from_b = TileB::index(0, first_column);
-    row = first_row + (int(lane) / 4 & 4) + int(lane) / 2 % 4;
-    column = first_column + (int(lane) / 4 & 2) * 2 + int(lane) % 2 * 2;
+    constexpr int kInSlice = kSimdgroupsM * kSimdgroupsN;
+    lane = int(lane_index);
+    slice = int(simdgroup) / kInSlice;
+    column_of_simdgroups = int(simdgroup) % kSimdgroupsN;
+    const int first_row = int(simdgroup) % kInSlice / kSimdgroupsN * 8, first_column = column_of_simdgroups * 8;
+    rows = clamp((tile_rows - first_row + kStepM - 1) / kStepM, 0, kFragmentsM);
+    columns = clamp((tile_columns - first_column + kStepN - 1) / kStepN, 0, kFragmentsN);
+    whole = rows == kFragmentsM && columns == kFragmentsN;
+    from_a = TileA::index(slice * kSliceFragments * 8, first_row);
+    from_b = TileB::index(slice * kSliceFragments * 8, first_column);
+    row = slice * kOwnM * kStepM + first_row + (lane / 4 & 4) + lane / 2 % 4;
+    column = first_column + (lane / 4 & 2) * 2 + lane % 2 * 2;
   }
 
-  // `columns`: a bit for each 8 columns of the tile that take part.
-  METAL_FUNC void multiply(threadgroup const typename TileA::Vector* a, threadgroup const typename TileB::Vector* b,
-                           uint columns) {
-    multiply(reinterpret_cast<threadgroup const Staged*>(a), reinterpret_cast<threadgroup const Staged*>(b), columns);
-  }
-
-  METAL_FUNC void multiply(threadgroup const Staged* a, threadgroup const Staged* b, uint columns) {
-    if (idle) {
-      return;
+  METAL_FUNC void multiply(threadgroup const typename TileA::Vector* a, threadgroup const typename TileB::Vector* b) {
+    threadgroup const Staged* own_a = reinterpret_cast<threadgroup const Staged*>(a) + from_a;
+    threadgroup const Staged* own_b = reinterpret_cast<threadgroup const Staged*>(b) + from_b;
+    if (whole) {
+      multiply_fragments<true>(own_a, own_b);
+    } else {
+      multiply_fragments<false>(own_a, own_b);
     }
-    a += from_a;
-    b += from_b;
-    columns >>= uint(first_column) / 8;
-    simdgroup_matrix<Staged, 8, 8> fragment_a[kK / 8][kFragmentsM], fragment_b;
+    depth += kSliceFragments * 8;
+    if (kHasTotal && depth == kSumDepth) {
+      add_to_total();
+    }
+  }
+
+  template <bool kWhole>
+  METAL_FUNC void multiply_fragments(threadgroup const Staged* a, threadgroup const Staged* b) {
+    simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kFragmentsM], fragment_b;
 #pragma unroll
-    for (int k = 0; k < kK / 8; ++k) {
+    for (int i = 0; i < kFragmentsM; ++i) {
+      if (kWhole || i < rows) {
 #pragma unroll
-      for (int i = 0; i < kFragmentsM; ++i) {
-        simdgroup_load(fragment_a[k][i], a + TileA::index(k * 8, i * 8), TileA::kStride, ulong2(0), !TileA::kIsAlongK);
+        for (int k = 0; k < kSliceFragments; ++k) {
+          simdgroup_load(fragment_a[k][i], a + TileA::index(k * 8, i * kStepM), TileA::kStride, ulong2(0),
+                         !TileA::kIsAlongK);
+        }
       }
     }
 #pragma unroll
     for (int j = 0; j < kFragmentsN; ++j) {
-      if (columns & 1u << j) {
+      if (kWhole || j < columns) {
 #pragma unroll
-        for (int k = 0; k < kK / 8; ++k) {
-          simdgroup_load(fragment_b, b + TileB::index(k * 8, j * 8), TileB::kStride, ulong2(0), TileB::kIsAlongK);
+        for (int k = 0; k < kSliceFragments; ++k) {
+          simdgroup_load(fragment_b, b + TileB::index(k * 8, j * kStepN), TileB::kStride, ulong2(0), TileB::kIsAlongK);
 #pragma unroll
           for (int i = 0; i < kFragmentsM; ++i) {
-            simdgroup_multiply_accumulate(sum[i][j], fragment_a[k][i], fragment_b, sum[i][j]);
+            if (kWhole || i < rows) {
+              simdgroup_multiply_accumulate(sum[i][j], fragment_a[k][i], fragment_b, sum[i][j]);
+            }
           }
         }
       }
-    }
-    depth += kK;
-    if (kHasTotal && depth == kSumDepth) {
-      add_to_total();
     }
   }
 
@@ -144,9 +163,46 @@ struct TileGemm {
     depth = 0;
   }
 
-  // This lane's two elements of a fragment, after the last multiply().
-  METAL_FUNC float2 value(int i, int j) {
-    const float2 last = float2(sum[i][j].thread_elements());
-    return kHasTotal ? total[i][j] + last : last;
+  // After the last multiply(), and a barrier: adds up the slices, of which each then has kOwnM rows of fragments.
+  METAL_FUNC void join_slices(threadgroup typename TileA::Vector* staged) {
+    if (kSlices == 1) {
+      return;
+    }
+    threadgroup float2* exchange = reinterpret_cast<threadgroup float2*>(staged) + lane;
+    constexpr int kOfSlice = kSimdgroupsN * kFragmentsN * 32;
+    const int first = column_of_simdgroups * kFragmentsN * 32;
+#pragma unroll
+    for (int i = 0; i < kFragmentsM; ++i) {
+      const int owner = i / kOwnM;
+      if (i < rows) {
+        if (slice != owner) {
+#pragma unroll
+          for (int f = 0; f < kFragmentsN; ++f) {
+            exchange[first + (slice < owner ? slice : slice - 1) * kOfSlice + f * 32] = fragment_value(i, f);
+          }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (slice == owner) {
+#pragma unroll
+          for (int f = 0; f < kFragmentsN; ++f) {
+            float2 joined = fragment_value(i, f);
+#pragma unroll
+            for (int s = 0; s < kSlices - 1; ++s) {
+              joined += exchange[first + s * kOfSlice + f * 32];
+            }
+            total[i % kOwnM][f] = joined;
+          }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+      }
+    }
   }
+
+  METAL_FUNC float2 fragment_value(int i, int f) {
+    const float2 last = float2(sum[i][f].thread_elements());
+    return kHasTotal ? total[i][f] + last : last;
+  }
+
+  // This lane's two elements of a fragment of its own: in row `row + i * kStepM`, from column `column + f * kStepN` on.
+  METAL_FUNC float2 value(int i, int f) { return kSlices == 1 ? fragment_value(i, f) : total[i][f]; }
 };

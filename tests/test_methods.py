@@ -17,8 +17,9 @@ FORWARD_METHODS = [
     "one_tap_gemm_64x128",
     "one_tap_gemm_64x64",
     "one_tap_gemm_32x64",
+    "one_tap_gemm_32x32",
 ]
-GRADIENT_METHODS = ["gemm_64x64", "gemm_48x64", "gemm_32x64", "gemm_16x64"]
+GRADIENT_METHODS = ["gemm_64x64", "gemm_32x64", "gemm_32x32"]
 METHODS = ["direct", *FORWARD_METHODS, *GRADIENT_METHODS]
 SCALAR_METHODS = ["direct", "narrow"]
 tile_edges = pytest.mark.parametrize("case", TILE_EDGES, ids=lambda case: case.name)

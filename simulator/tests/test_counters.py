@@ -77,6 +77,13 @@ kernel void matrices(device const float* x, device float* y, uint simdgroup [[si
   sum[0].thread_elements()[0] += sum[1].thread_elements()[0];
   simdgroup_store(sum[0], y + 64 * simdgroup, 8);
 }
+kernel void totals(device const float* x, device float2* y, uint i [[thread_position_in_grid]]) {
+  simdgroup_matrix<float, 8, 8> sum;
+  simdgroup_load(sum, x, 8);
+  float2 total = y[i];
+  total += float2(sum.thread_elements());
+  y[i] = total;
+}
 kernel void sums(device const float* x, device float* y, uint i [[thread_position_in_grid]]) {
   const float total = simd_sum(x[i]);
   if (simd_is_first()) y[i / 32] = total;
@@ -214,6 +221,11 @@ def test_matrices(library):
     assert c.threadgroup_bytes == 64 * 2 + 2 * 64 * 2
     # Two elements in a lane of a, of both sums, and of the matrix of zeros that goes into one of them.
     assert c.matrix_bytes == 4 * 8
+
+
+def test_a_sum_of_vectors_is_counted_by_component(library):
+    c = count(lambda: library.totals(some(64), some(64).view(-1, 2), threads=32))
+    assert c.executed["float"] == c.issued["float"] == 2 * 32
 
 
 def test_reduction_of_a_simdgroup_is_an_operation(library):

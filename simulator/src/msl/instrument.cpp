@@ -205,6 +205,7 @@ class Instrumenter {
     costs_.push_back({});
     products_.clear();
     divisions_.clear();
+    results_.clear();
   }
 
   void add(Operation operation, unsigned n = 1) {
@@ -314,6 +315,11 @@ class Instrumenter {
 
   void cost(const Instruction& i) {
     const string_view op = i.opcode;
+    // LLVM's last passes leave a vector's sum twice where each of them is of use for one component.
+    if (op != "call" && op != "atomicrmw" && op != "cmpxchg" &&
+        !results_.insert(std::string(op) + " " + std::string(i.rest)).second) {
+      return;
+    }
     const string_view typed = at_type(i.rest);
     const Type t = read_type(typed);
     if (op == "fmul") {
@@ -435,6 +441,7 @@ class Instrumenter {
   std::map<size_t, unsigned> copies_;  // by line
   std::set<string_view> products_;     // of this block, each used once
   std::set<std::string> divisions_;    // of this block
+  std::set<std::string> results_;      // that this block has computed
 };
 
 }  // namespace

@@ -1,0 +1,124 @@
+// The gradient of the input as a matrix product:  X[c][m] = sum over j of W[c][j] * Y[m][j]  (gradient_places.h).
+
+#include <metal_stdlib>
+
+#include "conv_transpose3d_params.h"
+#include "gradient_places.h"
+#include "places.h"
+#include "staging.h"
+#include "tile_gemm.h"
+
+using namespace metal;
+
+// threadgroups: x = tile of c (neighbours share the gradient of the output), y = tile of m, z = (n, group)
+template <typename T, int kM, int kN>
+[[kernel]] void conv_transpose3d_input_grad_gemm(
+    device T* grad_input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],
+    uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
+  constexpr int kK = depth_of_tile(kM, kN), kSimdgroups = kGemmThreads / 32;
+  using TileA = StagedTile<T, kM, kK, true>;
+  using TileB = StagedTile<T, kN, kK, true>;
+  using Gemm = TileGemm<TileA, TileB, 64>;
+  threadgroup typename TileA::Vector staged[TileA::kVectors + TileB::kVectors];
+  static_assert(Gemm::kExchange * sizeof(float2) <= sizeof(staged), "the slices are exchanged where tiles were");
+  threadgroup typename TileA::Vector *a = staged, *b = staged + TileA::kVectors;
+  threadgroup Column column[kAhead];
+  threadgroup Position position[kN];
+
+  const int c0 = int(tile.x) * tile_rows, m0 = int(tile.y) * kN;
+  const SampleGroup z = sample_group(p, int(tile.z + first));
+  const int rows = min(tile_rows, p.in_channels - c0), j_end = p.columns;
+  const bool paired = p.paired_output;
+
+  for (int i = int(thread_index); i < kN; i += kGemmThreads) {
+    position[i] = position_at(p, place_of(min(m0 + i, p.positions - 1), p.inputs));
+  }
+  Place own_column = place_of(int(thread_index), p.taps);
+  const Place ahead = place_of(kAhead, p.taps);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  // What this thread stages of B: its positions lane, lane + 32 ...
+  int y_offset[kN / 32];
+  uint reaching[kN / 32];
+#pragma unroll
+  for (int e = 0; e < kN / 32; ++e) {
+    y_offset[e] = position[lane + e * 32].y;
+    reaching[e] = position[lane + e * 32].reaching;
+  }
+  device const T* w = weight + (z.group * p.in_channels + c0) * j_end;
+  device const T* y = grad_output + offset(p.output, z.n, z.group * p.out_channels);
+  LineStager<TileA, T> w_lines(a, w, j_end, thread_index);
+  threadgroup typename TileB::Element* own_b = TileB::at(b, 0, int(lane));
+
+  Gemm gemm(simdgroup, lane, rows, p.positions - m0);
+  for (int j0 = 0; j0 < j_end; j0 += kK) {
+    if ((j0 & (kAhead - 1)) == 0) {
+      column[thread_index] = column_at(p, own_column);
+      own_column = advanced(own_column, ahead, p.taps);
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+    }
+    threadgroup const Column* columns = column + (j0 & (kAhead - 1));
+    w_lines.stage(rows, j_end - j0);
+    w_lines.from += kK;
+    if (paired && j0 + kK <= j_end) {
+#pragma unroll
+      for (int i = 0; i < kK; i += 2 * kSimdgroups) {
+        const int k = int(simdgroup) * 2 + i;
+        device const T* y_pair = y + columns[k].y;
+#pragma unroll
+        for (int e = 0; e < kN / 32; ++e) {
+          TileB::put2(own_b + TileB::index(k, e * 32), load2(y_pair + y_offset[e]));
+        }
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kK; i += kSimdgroups) {
+        const int k = int(simdgroup) + i;
+        const Column at = columns[k];
+#pragma unroll
+        for (int e = 0; e < kN / 32; ++e) {
+          own_b[TileB::index(k, e * 32)] = contains(reaching[e], at.tap) ? y[y_offset[e] + at.y] : T(0);
+        }
+      }
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    gemm.multiply(a, b);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+  gemm.join_slices(staged);
+
+  device T* x = grad_input + offset(p.input, z.n, z.group * p.in_channels + c0 + gemm.row);
+  const bool whole = p.flat_input && m0 + kN <= p.positions;
+  const int x_step = Gemm::kStepM * int(p.input.channel);
+#pragma unroll
+  for (int i = 0; i < Gemm::kOwnM; ++i) {
+    const bool exists = gemm.row + i * Gemm::kStepM < rows;
+#pragma unroll
+    for (int f = 0; f < Gemm::kFragmentsN; ++f) {
+      const float2 value = gemm.value(i, f);
+      const int m = gemm.column + f * Gemm::kStepN;
+      if (exists && whole) {
+        store2(x + (m0 + m), value);
+      } else if (exists) {
+        for (int e = 0; e < 2; ++e) {
+          if (m0 + m + e < p.positions) {
+            x[position[m + e].x] = T(value[e]);
+          }
+        }
+      }
+    }
+    x += x_step;
+  }
+}
+
+#define INSTANTIATE_TILED(kernel_name, m, n, type) \
+  template [[host_name(#kernel_name "_" #m "x" #n  \
+                                    "_" #type)]] [[kernel]] decltype(kernel_name<type, m, n>) kernel_name<type, m, n>;
+#define INSTANTIATE_TILES(kernel_name, type)   \
+  INSTANTIATE_TILED(kernel_name, 64, 64, type) \
+  INSTANTIATE_TILED(kernel_name, 32, 64, type) \
+  INSTANTIATE_TILED(kernel_name, 32, 32, type)
+
+INSTANTIATE_TILES(conv_transpose3d_input_grad_gemm, ELEMENT)

@@ -1,0 +1,283 @@
+// The gradient of the weight as a matrix product:  W[c][j] = sum over n and m of X[c][m] * Y[m][j]  (gradient_places.h),
+// cut along n and m (split-K), and a second pass that adds up in one order what was cut.
+//
+// Where some taps reach each element of the output once (all do where the kernel tiles it), the columns of these taps
+// are summed for the bias, too.
+
+#include <metal_stdlib>
+
+#include "conv_transpose3d_params.h"
+#include "gradient_places.h"
+#include "parts.h"
+#include "places.h"
+#include "staging.h"
+#include "sums.h"
+#include "tile_gemm.h"
+
+using namespace metal;
+
+// The partial sums of the bias gradient, [split][group][j] pairs of a sum and what rounding took from it, lie behind
+// those of the weight gradient, of which a single split has none.
+METAL_FUNC device float* column_sums(device float* partial_sums, constant ConvTranspose3dParams& p,
+                                     constant SplitK& split_k) {
+  const int behind = split_k.splits > 1 ? split_k.splits : 0;
+  return partial_sums + long(behind) * p.groups * p.in_channels * p.columns;
+}
+
+// Terms that are summed without heed of rounding.
+enum { kShortSum = 16 };
+
+// Which column of a tile, staged kDepth deep, a thread stages: two neighbours, and those that are `2 * threads of a row`
+// on.
+template <int kDepth>
+METAL_FUNC int own_column(int e, int row) {
+  return (e & ~1) * (kGemmThreads / kDepth) + row * 2 + (e & 1);
+}
+
+// Adds up what the kDepth neighbours of a column have staged of it. Its first lane alone touches its sum.
+template <int kDepth, int kCount>
+METAL_FUNC void add_staged(thread float* staged, threadgroup float2* sums, int k, int row) {
+#pragma unroll
+  for (int e = 0; e < kCount; ++e) {
+    float term = staged[e];
+    for (ushort distance = 1; distance < kDepth; distance *= 2) {
+      term += simd_shuffle_xor(term, distance);
+    }
+    if (k == 0) {
+      const int i = own_column<kDepth>(e, row);
+      Sum sum;
+      sum.add(sums[i].x, sums[i].y);
+      sum.add(term);
+      sums[i] = float2(sum.value, sum.lost);
+    }
+    staged[e] = 0;
+  }
+}
+
+// What this lane holds of a tile, to rows `row_length` apart; only so many rows and columns of the tile exist.
+template <typename Gemm, int kN, typename Out>
+METAL_FUNC void store_tile(thread Gemm& gemm, device Out* to, int row_length, int rows, int columns) {
+  to += gemm.row * row_length + gemm.column;
+#pragma unroll
+  for (int i = 0; i < Gemm::kOwnM; ++i) {
+    const bool exists = gemm.row + i * Gemm::kStepM < rows;
+#pragma unroll
+    for (int f = 0; f < Gemm::kFragmentsN; ++f) {
+      const float2 value = gemm.value(i, f);
+      device Out* pair = to + f * Gemm::kStepN;
+      if (exists && columns >= kN) {
+        store2(pair, value);
+      } else if (exists) {
+        for (int e = 0; e < 2; ++e) {
+          if (gemm.column + f * Gemm::kStepN + e < columns) {
+            pair[e] = Out(value[e]);
+          }
+        }
+      }
+    }
+    to += Gemm::kStepM * row_length;
+  }
+}
+
+// Leaves float32 partial sums [split][group][c][j], of a single split the gradient itself; and with has_bias the
+// partial sums of the bias gradient.
+// threadgroups: x = tile of c (neighbours share the gradient of the output), y = tile of j, z = (split, group)
+template <typename T, int kM, int kN>
+[[kernel]] void conv_transpose3d_weight_grad_gemm(
+    device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
+    device T* grad_weight [[buffer(kWeightBuffer)]], device const T* grad_output [[buffer(kOutputBuffer)]],
+    constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant uint& first [[buffer(kFirstBuffer)]],
+    constant SplitK& split_k [[buffer(kSplitBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],
+    uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
+  constexpr int kK = depth_of_tile(kM, kN), kRowStep = kGemmThreads / kK, kOwn = kN / kRowStep;
+  using TileA = StagedTile<T, kM, kK, true>;
+  using TileB = StagedTile<T, kN, kK, false>;
+  using Gemm = TileGemm<TileA, TileB, 32>;
+  threadgroup typename TileA::Vector staged[TileA::kVectors + TileB::kVectors];
+  static_assert(Gemm::kExchange * sizeof(float2) <= sizeof(staged), "the slices are exchanged where tiles were");
+  threadgroup typename TileA::Vector *a = staged, *b = staged + TileA::kVectors;
+  threadgroup Position position[kAhead];
+  threadgroup Column column[kN];
+  threadgroup float2 column_sum[kN];  // a Sum of each
+
+  const int c0 = int(tile.x) * tile_rows, j0 = int(tile.y) * kN, j_end = p.columns;
+  const SampleGroup z = sample_group(p, int(tile.z + first));
+  const int split = z.n, group = z.group;
+
+  // Columns beyond the last are the last again, and not written.
+  for (int i = int(thread_index); i < kN; i += kGemmThreads) {
+    column[i] = column_at(p, place_of(min(j0 + i, j_end - 1), p.taps));
+    column_sum[i] = 0;
+  }
+  const Place ahead = place_of(kAhead, p.inputs);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  // This thread stages one m of every step, in the columns of own_column().
+  const int own_k = int(thread_index % kK), own_row = int(thread_index / kK);
+  threadgroup typename TileB::Element* own_b = TileB::at(b, own_k, 0);
+  const bool whole_columns = p.paired_output && j0 + kN <= j_end;
+  int pair_y[kOwn / 2];
+#pragma unroll
+  for (int e = 0; e < kOwn; e += 2) {
+    pair_y[e / 2] = column[own_column<kK>(e, own_row)].y;
+  }
+  const int x_channel = int(p.input.channel);
+  const int rows = min(tile_rows, p.in_channels - c0);
+  const bool flat = p.flat_input;
+  // For the bias: what this thread has staged of B, a short sum for each of its columns.
+  const bool sums_columns = has_bias && tile.x == 0;
+  float staged_sum[kOwn] = {};
+  int staged_terms = 0;
+
+  Gemm gemm(simdgroup, lane, rows, j_end - j0);
+  for (Part part = part_of(split_k, split, p.batch); part.begin < part.end; part.next(split_k)) {
+    device const T* x = input + offset(p.input, part.n, group * p.in_channels + c0);
+    device const T* y = grad_output + offset(p.output, part.n, group * p.out_channels);
+    LineStager<TileA, T> x_lines(a, x + part.begin, x_channel, thread_index);
+    Place own_place = place_of(part.begin + int(thread_index), p.inputs);
+    for (int m0 = part.begin; m0 < part.end; m0 += kK) {
+      const int from_begin = (m0 - part.begin) & (kAhead - 1);
+      if (from_begin == 0) {
+        position[thread_index] = position_at(p, own_place);
+        own_place = advanced(own_place, ahead, p.inputs);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+      }
+      threadgroup const Position& from = position[from_begin + own_k];
+      const bool within = m0 + own_k < part.end;
+      if (flat) {
+        x_lines.stage(rows, part.end - m0);
+        x_lines.from += kK;
+      } else {
+        for (int i = own_row; i < kM; i += kRowStep) {
+          TileA::at(a, own_k, i)[0] = within && i < rows ? typename TileA::Element(x[from.x + i * x_channel]) : 0;
+        }
+      }
+      device const T* y_from = y + from.y;
+      if (whole_columns) {
+#pragma unroll
+        for (int e = 0; e < kOwn; e += 2) {
+          vec<typename TileB::Element, 2> pair = 0;
+          if (within) {
+            pair = load2(y_from + pair_y[e / 2]);
+          }
+          TileB::put2(own_b + own_column<kK>(e, own_row), pair);
+          if (sums_columns) {
+            staged_sum[e] += float(pair.x);
+            staged_sum[e + 1] += float(pair.y);
+          }
+        }
+      } else {
+        const uint reaching = from.reaching;
+#pragma unroll
+        for (int e = 0; e < kOwn; ++e) {
+          const int i = own_column<kK>(e, own_row);
+          const Column at = column[i];
+          const T value = within && contains(reaching, at.tap) ? y_from[at.y] : T(0);
+          own_b[i] = value;
+          if (sums_columns) {
+            staged_sum[e] += float(value);
+          }
+        }
+      }
+      if (sums_columns && ++staged_terms == kShortSum) {
+        add_staged<kK, kOwn>(staged_sum, column_sum, own_k, own_row);
+        staged_terms = 0;
+      }
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+      gemm.multiply(a, b);
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+    }
+    gemm.add_to_total();  // as PyTorch on the CPU sums: each sample apart
+  }
+  gemm.join_slices(staged);
+
+  if (sums_columns) {
+    add_staged<kK, kOwn>(staged_sum, column_sum, own_k, own_row);
+    device float* pairs = column_sums(partial_sums, p, split_k) + (split * p.groups + group) * j_end * 2;
+    for (int e = 0; own_k == 0 && e < kOwn; ++e) {
+      const int i = own_column<kK>(e, own_row);
+      if (j0 + i < j_end) {
+        store2(pairs + (j0 + i) * 2, column_sum[i]);
+      }
+    }
+  }
+  const int at = (group * p.in_channels + c0) * j_end + j0;
+  if (split_k.splits == 1) {
+    store_tile<Gemm, kN>(gemm, grad_weight + at, j_end, rows, j_end - j0);
+  } else {
+    device float* sums = partial_sums + split * p.groups * p.in_channels * j_end;
+    store_tile<Gemm, kN>(gemm, sums + at, j_end, rows, j_end - j0);
+  }
+}
+
+// Elements of the weight that a thread adds up at a time, and simdgroups of a threadgroup.
+enum { kSumElements = 4, kSumSimdgroups = 8 };
+
+// With has_bias the gradient of one output channel's bias, by one simdgroup: the partial sums of every split, and of the
+// taps that together reach each output once: of each axis those from `padding` on, one for each phase.
+template <typename T>
+METAL_FUNC void sum_bias_splits(device float* partial_sums, device T* grad_bias, constant ConvTranspose3dParams& p,
+                                constant SplitK& split_k, int o, int lane) {
+  const int taps = p.phases.d.value * p.phases.h.value * p.phases.w.value, j_end = p.groups * p.columns;
+  device const float* pairs = column_sums(partial_sums, p, split_k) + o * taps_per_filter(p) * 2;
+  Sum sum;
+  for (int i = lane; i < split_k.splits * taps; i += 32) {
+    const Place at = place_of(i, p.phases);
+    const int tap = tap_index(p, at.d + p.depth.padding, at.h + p.height.padding, at.w + p.width.padding);
+    const float2 pair = load2(pairs + (at.outer * j_end + tap) * 2);
+    sum.add(pair.x, pair.y);
+  }
+  sum = simdgroup_sum(sum);
+  if (lane == 0) {
+    grad_bias[o] = T(sum.value + sum.lost);
+  }
+}
+
+// The partial sums of every split, added in one order; of a single one those of the bias alone.
+// threadgroups: x; with has_bias the first ones have an output channel for each simdgroup, the others share the weight
+template <typename T>
+[[kernel]] void conv_transpose3d_weight_grad_sum_splits(
+    device float* partial_sums [[buffer(kPartialSumsBuffer)]], device T* grad_weight [[buffer(kWeightBuffer)]],
+    device T* grad_bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
+    constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant SplitK& split_k [[buffer(kSplitBuffer)]],
+    uint threadgroup_index [[threadgroup_position_in_grid]], uint threadgroups [[threadgroups_per_grid]],
+    uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]]) {
+  const int outputs = p.groups * p.out_channels;
+  const int of_bias = has_bias ? (outputs + kSumSimdgroups - 1) / kSumSimdgroups : 0;
+  if (has_bias && int(threadgroup_index) < of_bias) {
+    const int o = int(threadgroup_index) * kSumSimdgroups + int(simdgroup);
+    if (o < outputs) {
+      sum_bias_splits(partial_sums, grad_bias, p, split_k, o, int(lane));
+    }
+    return;
+  }
+  const int elements = p.groups * p.in_channels * p.columns;
+  const int index = (int(threadgroup_index) - of_bias) * kSumSimdgroups * 32 + int(thread_index);
+  const int step = (int(threadgroups) - of_bias) * kSumSimdgroups * 32 * kSumElements;
+  for (int element = index * kSumElements; element < elements; element += step) {
+    device const float* sums = partial_sums + element;
+    if (element + kSumElements <= elements) {
+      float4 sum = 0;
+      for (int split = 0; split < split_k.splits; ++split) {
+        sum += load4(sums);
+        sums += elements;
+      }
+      store4(grad_weight + element, sum);
+    } else {
+      for (int e = 0; element + e < elements; ++e) {
+        float sum = 0;
+        for (int split = 0; split < split_k.splits; ++split) {
+          sum += sums[split * elements + e];
+        }
+        grad_weight[element + e] = T(sum);
+      }
+    }
+  }
+}
+
+#define INSTANTIATE_WEIGHT_GRADS(type)                       \
+  INSTANTIATE_TILES(conv_transpose3d_weight_grad_gemm, type) \
+  INSTANTIATE(conv_transpose3d_weight_grad_sum_splits, type)
+
+INSTANTIATE_WEIGHT_GRADS(ELEMENT)
