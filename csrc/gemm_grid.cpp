@@ -24,40 +24,42 @@ constexpr Tile tile_of(Method method) {
       return {64, 128, 3};
     case Method::gemm_32x64:
     case Method::one_tap_gemm_32x64:
-      return {32, 64, 3};
+      return {32, 64, 4};
     case Method::gemm_32x32:
     case Method::one_tap_gemm_32x32:
-      return {32, 32, 4};
+      return {32, 32, 5};
     default:
-      return {64, 64, 4};
+      return {64, 64, 5};
   }
 }
 
 // Cycles of a core in which a threadgroup multiplies what is staged at a time. Its 4 simdgroups run side by side, and
 // each bound is one of benchmarks/model.py.
-double cycles_of_step(const Tile& tile, int rows, bool gathers) {
+double cycles_of_step(Pass pass, const Tile& tile, int rows, const ConvTranspose3dParams& p) {
   const double depth = tile.depth(), simdgroups = 4;
-  const double fragments_m = rows / 8 / (tile.m / 32), fragments_n = tile.n * tile.m / 32 * tile.slices() / 32.0;
+  const double fragments_m = rows / tile_rows_unit(tile.m),
+               fragments_n = tile.n * tile.m / 32 * tile.slices() / 32.0;
   const double slice = depth / 8 / tile.slices();
-  // 16 multiply-adds of a thread at 80 % of peak for a product of two fragments, a slot for each load, and some 3.5 for a
-  // vector of 4 that is staged, of 2 where Y is gathered; and 30 for the loop.
-  const double vectors = depth * (rows / 4.0 + tile.n / (gathers ? 2.0 : 4.0)) / kGemmThreads;
-  const double arithmetic =
-      slice * (20 * fragments_m * fragments_n + fragments_m + fragments_n) + 3.5 * vectors + 30;
+  // A thread stages vectors of 4, of Y pairs, or where taps are told from each other single numbers, each for some cycles.
+  const double staged_m = depth * rows / kGemmThreads, staged_n = depth * tile.n / kGemmThreads;
+  const double staging = staged_m * 0.8 + staged_n * (pass == Pass::forward ? 0.8 : p.paired_output ? 1.8 : 5);
+  // 16 multiply-adds of a thread at 80 % of peak for a product of two fragments, and a slot for each load.
+  const double products = slice * (20 * fragments_m * fragments_n + fragments_m + fragments_n);
+  const double loop = 35;
   // 64 bytes a cycle: fragments of 256, and each number that is staged, read and written.
   const double bytes = simdgroups * slice * (fragments_m + fragments_n) * 256 + (rows + tile.n) * depth * 8;
-  return std::max(arithmetic, bytes / 64);
+  return std::max(products + staging + loop, bytes / 64);
 }
 
 // Of so many threadgroups, each of a sum of `depth`.
-double cycles_of_grid(const Tile& tile, int rows, bool gathers, int64_t threadgroups, int64_t depth,
-                      const Device& device) {
-  constexpr double kCyclesOfTile = 400;  // to look up where it lies, and to store it
+double cycles_of_grid(Pass pass, const Tile& tile, int rows, int64_t threadgroups, int64_t depth,
+                      const ConvTranspose3dParams& p, const Device& device) {
+  // To look up where a tile lies, and to store it.
+  const double around = pass == Pass::weight_grad ? 1100 : 600;
   const int64_t on_a_core = threadgroups_on_a_core(threadgroups, tile.resident, device.cores);
   const double steps = static_cast<double>(ceil_div(depth, tile.depth()));
   // A threadgroup alone on its core leaves a third of it idle: nothing hides the latency of its arithmetic.
-  return std::max(1.5, static_cast<double>(on_a_core)) *
-         (steps * cycles_of_step(tile, rows, gathers) + kCyclesOfTile);
+  return std::max(1.5, static_cast<double>(on_a_core)) * (steps * cycles_of_step(pass, tile, rows, p) + around);
 }
 
 // The fastest splits of those that give each core the same number of threadgroups, with no fewer than 128 positions each
@@ -83,7 +85,7 @@ Tiling choose_split(const Tile& tile, int rows, int64_t tiles, const ConvTranspo
     }
     last_wanted = wanted;
     const SplitK split = make_split(wanted, p.batch, positions_of(p), tile.depth());
-    double time = cycles_of_grid(tile, rows, true, tiles * split.splits, split.length, device);
+    double time = cycles_of_grid(Pass::weight_grad, tile, rows, tiles * split.splits, split.length, p, device);
     if (split.splits > 1) {
       time += kCyclesOfADispatch + kCyclesOfASum * static_cast<double>(split.splits * sums) / device.cores;
     }
@@ -92,12 +94,6 @@ Tiling choose_split(const Tile& tile, int rows, int64_t tiles, const ConvTranspo
     }
   }
   return best;
-}
-
-// Cuts rows into so many tiles.
-int rows_of_tile(const Tile& tile, int64_t rows, int64_t tiles) {
-  const int unit = tile_rows_unit(tile.m);
-  return static_cast<int>(ceil_div(ceil_div(rows, tiles), unit)) * unit;
 }
 
 }  // namespace
@@ -129,23 +125,24 @@ Product product_of(Pass pass, Method method, const ConvTranspose3dParams& p) {
   }
 }
 
+// Lower tiles than need be may fall more evenly on the cores. A weight gradient, whose splits see to that, is cut into
+// no more tiles than must be.
 Tiling choose_tiling(Pass pass, Method method, const ConvTranspose3dParams& p, const Device& device) {
-  constexpr int64_t kMoreTiles = 4;  // than must be: lower ones, which fall more evenly on the cores
   const Tile tile = tile_of(method);
   const Product product = product_of(pass, method, p);
-  const int64_t least = ceil_div(product.rows, tile.m), column_tiles = ceil_div(product.columns, tile.n) * p.groups;
+  const int64_t column_tiles = ceil_div(product.columns, tile.n) * p.groups;
+  const int unit = tile_rows_unit(tile.m);
+  const auto lowest = [&](int64_t tiles) {
+    return static_cast<int>(ceil_div(ceil_div(product.rows, tiles), unit)) * unit;
+  };
+  const int highest = lowest(ceil_div(product.rows, tile.m));
   if (pass == Pass::weight_grad) {
-    return choose_split(tile, rows_of_tile(tile, product.rows, least), least * column_tiles, p, device);
+    return choose_split(tile, highest, ceil_div(product.rows, highest) * column_tiles, p, device);
   }
   Tiling best{};
-  for (int64_t wanted = least; wanted < least + kMoreTiles; ++wanted) {
-    const int rows = rows_of_tile(tile, product.rows, wanted);
-    if (rows == best.rows) {
-      continue;
-    }
+  for (int rows = highest; rows > 0; rows -= unit) {
     const int64_t threadgroups = ceil_div(product.rows, rows) * column_tiles * p.batch;
-    const double time =
-        cycles_of_grid(tile, rows, pass == Pass::input_grad, threadgroups, product.depth, device);
+    const double time = cycles_of_grid(pass, tile, rows, threadgroups, product.depth, p, device);
     if (best.rows == 0 || time < best.time) {
       best = {rows, {}, time};
     }

@@ -64,7 +64,6 @@ PhaseTile make_tile(const ConvTranspose3dParams& p, Extent shifts, Extent box) {
   t.copies_h = staged.copies_h;
   t.copies = staged.copies_h * staged.copies_w;
   t.pitch = {staged.size.h * line, staged.halo_h ? line : copy, staged.halo_w ? kPhaseDepth : copy * t.copies_h};
-  t.output_step = {p.depth.stride * p.output.depth, p.height.stride * p.output.height, p.width.stride * p.output.width};
   t.box_reciprocal = reciprocal_of(box);
   t.staged_reciprocal = reciprocal_of(t.staged);
   // Neighbouring threadgroups share the larger operand, so that it is read from memory once.

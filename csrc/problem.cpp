@@ -94,6 +94,12 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   params.group = make_divisor(g.groups);
   params.input = make_strides(input);
   params.output = make_strides(output);
+  // A product that does not fit is of an axis with one input, or one tap, and never used.
+  const auto step = [](int64_t places, int stride) { return static_cast<int>(places * stride); };
+  const Strides& y = params.output;
+  params.output_of_input = {step(d.stride, y.depth), step(h.stride, y.height), step(w.stride, y.width)};
+  params.output_of_tap = {step(d.dilation, y.depth), step(h.dilation, y.height), step(w.dilation, y.width)};
+  params.output_start = -(step(d.padding, y.depth) + step(h.padding, y.height) + step(w.padding, y.width));
   params.flat_input = input[4] == 1 && input[3] == g.input[2] && input[2] == g.input[1] * g.input[2];
   params.tiled_output = tiles_the_output(params);
   params.paired_output = params.tiled_output && output[4] == 1 && g.kernel[2] % 2 == 0;

@@ -389,7 +389,7 @@ template <typename T, bool kK3S2>
     const Place at = small_place_of(row < t.rows ? row : 0, t.box, t.box_reciprocal);
     const Place q = {0, box.d + at.d, box.h + at.h, box.w + at.w};
     x_row[i] = x_tile + simd_broadcast((at.d * t.staged.h + at.h) * t.staged.w + at.w, 0) * kPhaseDepth;
-    y_offset[i] = q.d * t.output_step.d + q.h * t.output_step.h + q.w * t.output_step.w;
+    y_offset[i] = offset_of(p.output_of_input, q);
     last[i] = row < t.rows && q.d < depth.quotients && q.h < height.quotients && q.w < width.quotients
                   ? joined(q.d == depth.quotients - 1, q.h == height.quotients - 1, q.w == width.quotients - 1, 1, 1)
                   : kNoBits;

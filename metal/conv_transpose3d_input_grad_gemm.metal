@@ -55,13 +55,16 @@ template <typename T, int kM, int kN>
   Gemm gemm(simdgroup, lane, rows, p.positions - m0);
   for (int j0 = 0; j0 < j_end; j0 += kK) {
     if ((j0 & (kAhead - 1)) == 0) {
-      column[thread_index] = column_at(p, own_column);
-      own_column = advanced(own_column, ahead, p.taps);
+      if (thread_index < kAhead) {
+        column[thread_index] = column_at(p, own_column);
+        advance(own_column, ahead, p.taps);
+      }
       threadgroup_barrier(mem_flags::mem_threadgroup);
     }
     threadgroup const Column* columns = column + (j0 & (kAhead - 1));
     w_lines.stage(rows, j_end - j0);
     w_lines.from += kK;
+    // Two columns k of each position.
     if (paired && j0 + kK <= j_end) {
 #pragma unroll
       for (int i = 0; i < kK; i += 2 * kSimdgroups) {
@@ -74,12 +77,19 @@ template <typename T, int kM, int kN>
       }
     } else {
 #pragma unroll
-      for (int i = 0; i < kK; i += kSimdgroups) {
-        const int k = int(simdgroup) + i;
-        const Column at = columns[k];
+      for (int i = 0; i < kK; i += 2 * kSimdgroups) {
+        const int k = int(simdgroup) * 2 + i;
+        const Column left = columns[k], right = columns[k + 1];
 #pragma unroll
         for (int e = 0; e < kN / 32; ++e) {
-          own_b[TileB::index(k, e * 32)] = contains(reaching[e], at.tap) ? y[y_offset[e] + at.y] : T(0);
+          vec<typename TileB::Element, 2> pair = 0;
+          if (contains(reaching[e], left.tap)) {
+            pair.x = y[y_offset[e] + left.y];
+          }
+          if (contains(reaching[e], right.tap)) {
+            pair.y = y[y_offset[e] + right.y];
+          }
+          TileB::put2(own_b + TileB::index(k, e * 32), pair);
         }
       }
     }

@@ -19,6 +19,10 @@ struct Strides {
   int depth, height, width;
 };
 
+struct Extent {
+  int d, h, w;
+};
+
 // n / value = mulhi(2 * n, multiplier) >> shift for 0 <= n < 2^31: a third of the time that a GPU takes to divide.
 struct Divisor {
   int value;
@@ -39,6 +43,10 @@ struct ConvTranspose3dParams {
   int in_channels, out_channels;  // of one group
   Strides input;                  // of x or its gradient, [N, C, D, H, W]
   Strides output;                 // of y or its gradient
+  // Elements of one channel of the output: where the first input and tap lie, which may be outside, and from there to
+  // those of the next input, and of the next tap.
+  int output_start;
+  Extent output_of_input, output_of_tap;
   // Whether the positions of one channel of the input are neighbours in memory, in their order; whether the kernel
   // tiles the output; and whether it does so in such a way that the columns j of the weight, two and two, are neighbours
   // in the output.
@@ -85,10 +93,6 @@ enum { kMaxSimdgroups = 8 };
 // Elements that a thread computes: of a narrow kernel along the depth, of a direct one along the channels.
 enum { kNarrowRun = 4, kDirectChannels = 16 };
 
-struct Extent {
-  int d, h, w;
-};
-
 // A threadgroup's part of the forward pass by phases.
 struct PhaseTile {
   Extent box;                                // rows: positions q, flattened
@@ -96,7 +100,6 @@ struct PhaseTile {
   Extent shifts;                             // at most so many are staged at a time
   Extent staged;                             // positions of the input: the box with its halo
   Extent pitch;                              // elements from a staged position to that of the next shift
-  Extent output_step;                        // elements of the output from a position to the next
   Extent box_reciprocal, staged_reciprocal;  // 65536 / n + 1
   int copies, copies_h;                      // of `staged`, one for each shift along axes without a halo; along height
   int rows, positions;                       // of the box, and staged

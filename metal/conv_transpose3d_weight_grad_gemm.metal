@@ -138,8 +138,10 @@ template <typename T, int kM, int kN>
     for (int m0 = part.begin; m0 < part.end; m0 += kK) {
       const int from_begin = (m0 - part.begin) & (kAhead - 1);
       if (from_begin == 0) {
-        position[thread_index] = position_at(p, own_place);
-        own_place = advanced(own_place, ahead, p.inputs);
+        if (thread_index < kAhead) {
+          position[thread_index] = position_at(p, own_place);
+          advance(own_place, ahead, p.inputs);
+        }
         threadgroup_barrier(mem_flags::mem_threadgroup);
       }
       threadgroup const Position& from = position[from_begin + own_k];
@@ -153,30 +155,32 @@ template <typename T, int kM, int kN>
         }
       }
       device const T* y_from = y + from.y;
-      if (whole_columns) {
+      typename TileB::Element own[kOwn] = {};
+      if (within && whole_columns) {
 #pragma unroll
         for (int e = 0; e < kOwn; e += 2) {
-          vec<typename TileB::Element, 2> pair = 0;
-          if (within) {
-            pair = load2(y_from + pair_y[e / 2]);
-          }
-          TileB::put2(own_b + own_column<kK>(e, own_row), pair);
-          if (sums_columns) {
-            staged_sum[e] += float(pair.x);
-            staged_sum[e + 1] += float(pair.y);
-          }
+          const vec<typename TileB::Element, 2> pair = load2(y_from + pair_y[e / 2]);
+          own[e] = pair.x;
+          own[e + 1] = pair.y;
         }
-      } else {
+      } else if (within) {
         const uint reaching = from.reaching;
 #pragma unroll
         for (int e = 0; e < kOwn; ++e) {
-          const int i = own_column<kK>(e, own_row);
-          const Column at = column[i];
-          const T value = within && contains(reaching, at.tap) ? y_from[at.y] : T(0);
-          own_b[i] = value;
-          if (sums_columns) {
-            staged_sum[e] += float(value);
+          const Column at = column[own_column<kK>(e, own_row)];
+          if (contains(reaching, at.tap)) {
+            own[e] = y_from[at.y];
           }
+        }
+      }
+#pragma unroll
+      for (int e = 0; e < kOwn; e += 2) {
+        TileB::put2(own_b + own_column<kK>(e, own_row), {own[e], own[e + 1]});
+      }
+      if (sums_columns) {
+#pragma unroll
+        for (int e = 0; e < kOwn; ++e) {
+          staged_sum[e] += float(own[e]);
         }
       }
       if (sums_columns && ++staged_terms == kShortSum) {

@@ -21,16 +21,17 @@ struct Position {
   uint reaching;
 };
 
+METAL_FUNC uint taps_reaching(constant Axis& axis, int input) {
+  return bits_within(input * axis.stride - axis.padding, axis.dilation, axis.taps, axis.output);
+}
+
 METAL_FUNC Position position_at(constant ConvTranspose3dParams& p, Place at) {
-  const Place start = {0, at.d * p.depth.stride - p.depth.padding, at.h * p.height.stride - p.height.padding,
-                       at.w * p.width.stride - p.width.padding};
   uint reaching = 0;
   if (!p.tiled_output) {
-    reaching = joined(bits_within(start.d, p.depth.dilation, p.depth.taps, p.depth.output),
-                      bits_within(start.h, p.height.dilation, p.height.taps, p.height.output),
-                      bits_within(start.w, p.width.dilation, p.width.taps, p.width.output), p.depth.taps, p.height.taps);
+    reaching = joined(taps_reaching(p.depth, at.d), taps_reaching(p.height, at.h), taps_reaching(p.width, at.w),
+                      p.depth.taps, p.height.taps);
   }
-  return {offset_of(p.input, at), offset_of(p.output, start), reaching};
+  return {offset_of(p.input, at), start_in_output(p, at), reaching};
 }
 
 // A column: where it lies in Y, less its row; and its tap, if it is a column of this group.
@@ -47,5 +48,5 @@ METAL_FUNC Column column_at(constant ConvTranspose3dParams& p, Place at) {
   return {at.outer * int(p.output.channel) + offset_of_tap(p, at), at.outer < p.out_channels ? tap : kNoBits};
 }
 
-// Columns, or positions, are looked up for so many at a time, one by each thread.
-enum { kAhead = kGemmThreads };
+// Columns, or positions, are looked up for so many at a time, one by a thread.
+enum { kAhead = 64 };

@@ -69,13 +69,13 @@ struct TileGemm {
   static constexpr constant int kOwnM = kFragmentsM / kSlices;
   // What join_slices() needs, in float2.
   static constexpr constant int kExchange = (kSlices - 1) * kSimdgroupsN * kFragmentsN * 32;
+  static_assert(kFragmentsM == 4, "what multiply() tells apart");
   static_assert(kSlices == 1 || (kSimdgroupsM == 1 && kHasTotal), "the rows of a slice are those of the tile");
 
   // Loops over fragments are unrolled, and functions inlined (METAL_FUNC), so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kFragmentsM][kFragmentsN];
   float2 total[kHasTotal ? kFragmentsM : 1][kHasTotal ? kFragmentsN : 1];  // this lane's elements of each fragment
   int rows, columns;                                                       // of fragments that exist
-  bool whole;                                                              // all exist
   int slice, column_of_simdgroups, lane;
   int row, column;     // in the tile, of this lane's first element of its own fragment (0, 0); the next is to its right
   int from_a, from_b;  // where this simdgroup's fragments lie in the tiles
@@ -100,7 +100,6 @@ struct TileGemm {
     const int first_row = int(simdgroup) % kInSlice / kSimdgroupsN * 8, first_column = column_of_simdgroups * 8;
     rows = clamp((tile_rows - first_row + kStepM - 1) / kStepM, 0, kFragmentsM);
     columns = clamp((tile_columns - first_column + kStepN - 1) / kStepN, 0, kFragmentsN);
-    whole = rows == kFragmentsM && columns == kFragmentsN;
     from_a = TileA::index(slice * kSliceFragments * 8, first_row);
     from_b = TileB::index(slice * kSliceFragments * 8, first_column);
     row = slice * kOwnM * kStepM + first_row + (lane / 4 & 4) + lane / 2 % 4;
@@ -110,10 +109,19 @@ struct TileGemm {
   METAL_FUNC void multiply(threadgroup const typename TileA::Vector* a, threadgroup const typename TileB::Vector* b) {
     threadgroup const Staged* own_a = reinterpret_cast<threadgroup const Staged*>(a) + from_a;
     threadgroup const Staged* own_b = reinterpret_cast<threadgroup const Staged*>(b) + from_b;
-    if (whole) {
-      multiply_fragments<true>(own_a, own_b);
-    } else {
-      multiply_fragments<false>(own_a, own_b);
+    switch (rows) {
+      case 4:
+        multiply_rows<4>(own_a, own_b);
+        break;
+      case 3:
+        multiply_rows<3>(own_a, own_b);
+        break;
+      case 2:
+        multiply_rows<2>(own_a, own_b);
+        break;
+      case 1:
+        multiply_rows<1>(own_a, own_b);
+        break;
     }
     depth += kSliceFragments * 8;
     if (kHasTotal && depth == kSumDepth) {
@@ -121,30 +129,26 @@ struct TileGemm {
     }
   }
 
-  template <bool kWhole>
-  METAL_FUNC void multiply_fragments(threadgroup const Staged* a, threadgroup const Staged* b) {
-    simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kFragmentsM], fragment_b;
+  template <int kRows>
+  METAL_FUNC void multiply_rows(threadgroup const Staged* a, threadgroup const Staged* b) {
+    simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kRows], fragment_b;
 #pragma unroll
-    for (int i = 0; i < kFragmentsM; ++i) {
-      if (kWhole || i < rows) {
+    for (int k = 0; k < kSliceFragments; ++k) {
 #pragma unroll
-        for (int k = 0; k < kSliceFragments; ++k) {
-          simdgroup_load(fragment_a[k][i], a + TileA::index(k * 8, i * kStepM), TileA::kStride, ulong2(0),
-                         !TileA::kIsAlongK);
-        }
+      for (int i = 0; i < kRows; ++i) {
+        simdgroup_load(fragment_a[k][i], a + TileA::index(k * 8, i * kStepM), TileA::kStride, ulong2(0),
+                       !TileA::kIsAlongK);
       }
     }
 #pragma unroll
     for (int j = 0; j < kFragmentsN; ++j) {
-      if (kWhole || j < columns) {
+      if (j < columns) {
 #pragma unroll
         for (int k = 0; k < kSliceFragments; ++k) {
           simdgroup_load(fragment_b, b + TileB::index(k * 8, j * kStepN), TileB::kStride, ulong2(0), TileB::kIsAlongK);
 #pragma unroll
-          for (int i = 0; i < kFragmentsM; ++i) {
-            if (kWhole || i < rows) {
-              simdgroup_multiply_accumulate(sum[i][j], fragment_a[k][i], fragment_b, sum[i][j]);
-            }
+          for (int i = 0; i < kRows; ++i) {
+            simdgroup_multiply_accumulate(sum[i][j], fragment_a[k][i], fragment_b, sum[i][j]);
           }
         }
       }

@@ -84,6 +84,13 @@ kernel void totals(device const float* x, device float2* y, uint i [[thread_posi
   total += float2(sum.thread_elements());
   y[i] = total;
 }
+struct Two {
+  int first, second;
+};
+METAL_FUNC Two two(int first, int second) { return {first, second}; }
+kernel void structs(device const int* x, device Two* y, uint i [[thread_position_in_grid]]) {
+  y[i] = two(x[i] + 1, x[i + 32] > 3 ? x[i] : 5);
+}
 kernel void sums(device const float* x, device float* y, uint i [[thread_position_in_grid]]) {
   const float total = simd_sum(x[i]);
   if (simd_is_first()) y[i / 32] = total;
@@ -226,6 +233,12 @@ def test_matrices(library):
 def test_a_sum_of_vectors_is_counted_by_component(library):
     c = count(lambda: library.totals(some(64), some(64).view(-1, 2), threads=32))
     assert c.executed["float"] == c.issued["float"] == 2 * 32
+
+
+def test_members_of_a_struct_are_put_together_for_nothing(library):
+    c = count(lambda: library.structs(some(64, torch.int32), some(64, torch.int32), threads=32))
+    assert c.executed["access"] == 3 * 32
+    assert c.executed["shift"] == c.executed["integer64"] == 0
 
 
 def test_reduction_of_a_simdgroup_is_an_operation(library):

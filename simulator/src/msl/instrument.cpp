@@ -168,6 +168,7 @@ class Instrumenter {
     private_.clear();
     offsets_.clear();
     widened_.clear();
+    pairs_.clear();
     copies_.clear();
     for (size_t i = begin; i < end; ++i) {
       const auto named = values(lines_[i]);
@@ -338,6 +339,9 @@ class Instrumenter {
       add_float(t, kFloatDivide);
     } else if (op == "and" && contains(i.rest, ", 4294967295")) {
       // The lower half of a register pair.
+    } else if (op == "shl" && t.bits == 64 && t.count == 1 && contains(i.rest, ", 32")) {
+      pairs_.insert(i.result);  // the upper half of a pair that is put together
+    } else if (op == "or" && joins_pair(i.rest)) {
     } else if (op == "add" || op == "sub" || op == "and" || op == "or" || op == "xor" || op == "icmp") {
       add_integer(t, kInteger, kInteger64);
     } else if (op == "select") {
@@ -378,6 +382,11 @@ class Instrumenter {
     } else if (op == "call") {
       call(i.rest);
     }
+  }
+
+  bool joins_pair(string_view rest) const {
+    const auto named = values(rest);
+    return std::any_of(named.begin(), named.end(), [&](string_view v) { return pairs_.count(v) > 0; });
   }
 
   // The condition of a select is a comparison in the same block, which nothing else uses.
@@ -437,6 +446,7 @@ class Instrumenter {
   std::map<string_view, unsigned> uses_;  // of the values of this function
   std::set<string_view> private_;         // pointers to memory of the thread's own
   std::set<string_view> widened_;         // 64-bit values of 32 bits or fewer
+  std::set<string_view> pairs_;           // 64-bit values whose lower half is yet to come
   std::map<string_view, std::pair<string_view, long>> offsets_;
   std::map<size_t, unsigned> copies_;  // by line
   std::set<string_view> products_;     // of this block, each used once
