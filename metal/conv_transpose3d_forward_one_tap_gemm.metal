@@ -34,15 +34,17 @@ template <typename T, int kM, int kN, int kSumDepth>
 
   const int m0 = int(tile.y) * tile_rows, j0 = int(tile.x) * kN;
   const SampleGroup z = sample_group(p, int(tile.z + first));
+  const bool flat = p.flat_input;
   for (int i = int(thread_index); i < tile_rows; i += kGemmThreads) {
     const Place at = place_of(min(m0 + i, p.positions - 1), p.inputs);
-    row_x[i] = offset_of(p.input, at);
+    if (!flat) {
+      row_x[i] = offset_of(p.input, at);
+    }
     row_y[i] = start_in_output(p, at);
   }
   for (int i = int(thread_index); i < kN; i += kGemmThreads) {
     const Place at = place_of(min(j0 + i, p.columns - 1), p.taps);
     column_y[i] = at.outer * int(p.output.channel) + offset_of_tap(p, at);
-    column_bias[i] = 0;
     if (has_bias) {
       column_bias[i] = float(bias[z.group * p.out_channels + at.outer]);
     }
@@ -56,7 +58,6 @@ template <typename T, int kM, int kN, int kSumDepth>
   LineStager<TileB, T> w_lines(b, w + j0, p.columns, thread_index);
   const int depth = p.in_channels, rows = min(tile_rows, p.positions - m0), columns = p.columns - j0;
   Gemm gemm(simdgroup, lane, rows, columns);
-  const bool flat = p.flat_input;
   const int w_step = kK * p.columns;
   for (int c = 0; c < depth; c += kK) {
     if (flat) {
@@ -65,7 +66,7 @@ template <typename T, int kM, int kN, int kSumDepth>
     } else {
       threadgroup typename TileA::Element* gathered = reinterpret_cast<threadgroup typename TileA::Element*>(a);
       for (int e = int(thread_index); e < kM * kK; e += kGemmThreads) {
-        const int i = e % kM, k = e / kM;
+        const int i = int(uint(e) % kM), k = int(uint(e) / kM);
         const bool exists = i < rows && c + k < depth;
         gathered[TileA::index(k, i)] = exists ? typename TileA::Element(x[row_x[i] + (c + k) * x_channel]) : 0;
       }
@@ -89,12 +90,18 @@ template <typename T, int kM, int kN, int kSumDepth>
 #pragma unroll
   for (int f = 0; f < Gemm::kFragmentsN; ++f) {
     const int column = gemm.column + f * Gemm::kStepN;
-    const float2 pair_bias = {column_bias[column], column_bias[column + 1]};
+    float2 pair_bias = 0;
+    if (has_bias) {
+      pair_bias = {column_bias[column], column_bias[column + 1]};
+    }
     device T* y0 = y + column_y[column];
     device T* y1 = y + column_y[column + 1];
 #pragma unroll
     for (int i = 0; i < Gemm::kOwnM; ++i) {
-      const float2 value = gemm.value(i, f) + pair_bias;
+      float2 value = gemm.value(i, f);
+      if (has_bias) {
+        value += pair_bias;
+      }
       if (gemm.row + i * Gemm::kStepM >= rows) {
         continue;
       }

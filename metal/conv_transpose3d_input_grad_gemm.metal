@@ -39,16 +39,16 @@ template <typename T, int kM, int kN>
   Place own_column = place_of(int(thread_index), p.taps);
   const Place ahead = place_of(kAhead, p.taps);
   threadgroup_barrier(mem_flags::mem_threadgroup);
+  device const T* w = weight + (z.group * p.in_channels + c0) * j_end;
+  device const T* y = grad_output + offset(p.output, z.n, z.group * p.out_channels);
   // What this thread stages of B: its positions lane, lane + 32 ...
-  int y_offset[kN / 32];
+  device const T* y_from[kN / 32];
   uint reaching[kN / 32];
 #pragma unroll
   for (int e = 0; e < kN / 32; ++e) {
-    y_offset[e] = position[lane + e * 32].y;
+    y_from[e] = y + position[lane + e * 32].y;
     reaching[e] = position[lane + e * 32].reaching;
   }
-  device const T* w = weight + (z.group * p.in_channels + c0) * j_end;
-  device const T* y = grad_output + offset(p.output, z.n, z.group * p.out_channels);
   LineStager<TileA, T> w_lines(a, w, j_end, thread_index);
   threadgroup typename TileB::Element* own_b = TileB::at(b, 0, int(lane));
 
@@ -69,10 +69,10 @@ template <typename T, int kM, int kN>
 #pragma unroll
       for (int i = 0; i < kK; i += 2 * kSimdgroups) {
         const int k = int(simdgroup) * 2 + i;
-        device const T* y_pair = y + columns[k].y;
+        const int at = columns[k].y;
 #pragma unroll
         for (int e = 0; e < kN / 32; ++e) {
-          TileB::put2(own_b + TileB::index(k, e * 32), load2(y_pair + y_offset[e]));
+          TileB::put2(own_b + TileB::index(k, e * 32), load2(y_from[e] + at));
         }
       }
     } else {
@@ -84,10 +84,10 @@ template <typename T, int kM, int kN>
         for (int e = 0; e < kN / 32; ++e) {
           vec<typename TileB::Element, 2> pair = 0;
           if (contains(reaching[e], left.tap)) {
-            pair.x = y[y_offset[e] + left.y];
+            pair.x = y_from[e][left.y];
           }
           if (contains(reaching[e], right.tap)) {
-            pair.y = y[y_offset[e] + right.y];
+            pair.y = y_from[e][right.y];
           }
           TileB::put2(own_b + TileB::index(k, e * 32), pair);
         }

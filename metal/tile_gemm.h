@@ -93,17 +93,18 @@ struct TileGemm {
         }
       }
     }
-    constexpr int kInSlice = kSimdgroupsM * kSimdgroupsN;
+    // In unsigned numbers, whose divisions by powers of two are shifts.
+    constexpr uint kInSlice = kSimdgroupsM * kSimdgroupsN, kColumns = kSimdgroupsN;
     lane = int(lane_index);
-    slice = int(simdgroup) / kInSlice;
-    column_of_simdgroups = int(simdgroup) % kSimdgroupsN;
-    const int first_row = int(simdgroup) % kInSlice / kSimdgroupsN * 8, first_column = column_of_simdgroups * 8;
-    rows = clamp((tile_rows - first_row + kStepM - 1) / kStepM, 0, kFragmentsM);
-    columns = clamp((tile_columns - first_column + kStepN - 1) / kStepN, 0, kFragmentsN);
+    slice = int(simdgroup / kInSlice);
+    column_of_simdgroups = int(simdgroup % kColumns);
+    const int first_row = int(simdgroup % kInSlice / kColumns) * 8, first_column = column_of_simdgroups * 8;
+    rows = min(int(uint(max(tile_rows - first_row + kStepM - 1, 0)) / kStepM), kFragmentsM);
+    columns = min(int(uint(max(tile_columns - first_column + kStepN - 1, 0)) / kStepN), kFragmentsN);
     from_a = TileA::index(slice * kSliceFragments * 8, first_row);
     from_b = TileB::index(slice * kSliceFragments * 8, first_column);
-    row = slice * kOwnM * kStepM + first_row + (lane / 4 & 4) + lane / 2 % 4;
-    column = first_column + (lane / 4 & 2) * 2 + lane % 2 * 2;
+    row = slice * kOwnM * kStepM + first_row + int((lane_index / 4 & 4) + lane_index / 2 % 4);
+    column = first_column + int((lane_index / 4 & 2) * 2 + lane_index % 2 * 2);
   }
 
   METAL_FUNC void multiply(threadgroup const typename TileA::Vector* a, threadgroup const typename TileB::Vector* b) {
