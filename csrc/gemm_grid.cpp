@@ -8,11 +8,12 @@
 namespace mps_conv_transpose3d {
 namespace {
 
-// Up to M rows and N columns. `resident`: threadgroups for which a core has registers and threadgroup memory, by
-// benchmarks/model.py.
+// Threadgroups for which a core has registers, by benchmarks/model.py: some 110 words for each of 128 threads.
+constexpr int64_t kResident = 3;
+
+// Up to M rows and N columns.
 struct Tile {
   int m, n;
-  int64_t resident;
 
   int slices() const { return slices_of_tile(m, n); }
   int depth() const { return depth_of_tile(m, n); }
@@ -21,15 +22,15 @@ struct Tile {
 constexpr Tile tile_of(Method method) {
   switch (method) {
     case Method::one_tap_gemm_64x128:
-      return {64, 128, 3};
+      return {64, 128};
     case Method::gemm_32x64:
     case Method::one_tap_gemm_32x64:
-      return {32, 64, 4};
+      return {32, 64};
     case Method::gemm_32x32:
     case Method::one_tap_gemm_32x32:
-      return {32, 32, 5};
+      return {32, 32};
     default:
-      return {64, 64, 5};
+      return {64, 64};
   }
 }
 
@@ -56,7 +57,7 @@ double cycles_of_grid(Pass pass, const Tile& tile, int rows, int64_t threadgroup
                       const ConvTranspose3dParams& p, const Device& device) {
   // To look up where a tile lies, and to store it.
   const double around = pass == Pass::weight_grad ? 1100 : 600;
-  const int64_t on_a_core = threadgroups_on_a_core(threadgroups, tile.resident, device.cores);
+  const int64_t on_a_core = threadgroups_on_a_core(threadgroups, kResident, device.cores);
   const double steps = static_cast<double>(ceil_div(depth, tile.depth()));
   // A threadgroup alone on its core leaves a third of it idle: nothing hides the latency of its arithmetic.
   return std::max(1.5, static_cast<double>(on_a_core)) * (steps * cycles_of_step(pass, tile, rows, p) + around);
@@ -77,8 +78,8 @@ Tiling choose_split(const Tile& tile, int rows, int64_t tiles, const ConvTranspo
   Tiling best{};
   int64_t last_wanted = 0;
   // Up to as many as are resident, then in whole waves of those.
-  for (int64_t on_a_core = 0; on_a_core <= kMostWaves * tile.resident;
-       on_a_core += on_a_core < tile.resident ? 1 : tile.resident) {
+  for (int64_t on_a_core = 0; on_a_core <= kMostWaves * kResident;
+       on_a_core += on_a_core < kResident ? 1 : kResident) {
     const int64_t wanted = std::clamp<int64_t>(on_a_core * device.cores / tiles, 1, most);
     if (wanted == last_wanted) {
       continue;

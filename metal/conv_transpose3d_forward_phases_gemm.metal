@@ -110,7 +110,7 @@ template <typename Element, bool kK3S2>
 struct PhaseSums {
   // Loops over fragments are unrolled, and functions inlined (METAL_FUNC), so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kPhaseRows][kPhaseColumns];
-  float2 total[kPhaseRows][kPhaseColumns];  // this lane's elements of each fragment
+  simdgroup_matrix<float, 8, 8> total[kPhaseRows][kPhaseColumns];
   int steps = 0;
   const int sum_steps;  // until the sums, of so many taps, are 64 deep
 
@@ -120,7 +120,7 @@ struct PhaseSums {
 #pragma unroll
       for (int f = 0; f < kPhaseColumns; ++f) {
         sum[i][f] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
-        total[i][f] = 0;
+        total[i][f] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
       }
     }
   }
@@ -197,13 +197,13 @@ struct PhaseSums {
   METAL_FUNC void add_to_total(int f) {
 #pragma unroll
     for (int i = 0; i < kPhaseRows; ++i) {
-      total[i][f] += float2(sum[i][f].thread_elements());
+      put_elements(total[i][f], elements(total[i][f]) + elements(sum[i][f]));
       sum[i][f] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
     }
   }
 
   // This lane's two elements of a fragment, after the last step.
-  METAL_FUNC float2 value(int i, int f) { return total[i][f] + float2(sum[i][f].thread_elements()); }
+  METAL_FUNC float2 value(int i, int f) { return elements(total[i][f]) + elements(sum[i][f]); }
 };
 
 // What a kernel other than k3s2 looks up: of each fragment of a tile its output channels and phase, and of the shifts

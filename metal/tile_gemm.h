@@ -21,6 +21,14 @@ struct Staging<bfloat> {
 };
 #endif
 
+// This lane's two elements of a fragment.
+METAL_FUNC float2 elements(thread simdgroup_matrix<float, 8, 8>& matrix) { return float2(matrix.thread_elements()); }
+
+METAL_FUNC void put_elements(thread simdgroup_matrix<float, 8, 8>& matrix, float2 value) {
+  matrix.thread_elements()[0] = value.x;
+  matrix.thread_elements()[1] = value.y;
+}
+
 // An operand as staged: kRows rows or columns of the product, and kDepth deep. Along k the elements of one row (column)
 // are neighbours, else those of one k. Lines are padded by 16 bytes, so that the 8 lines of a fragment lie in different
 // banks.
@@ -74,8 +82,8 @@ struct TileGemm {
 
   // Loops over fragments are unrolled, and functions inlined (METAL_FUNC), so that these arrays lie in registers.
   simdgroup_matrix<float, 8, 8> sum[kFragmentsM][kFragmentsN];
-  float2 total[kHasTotal ? kFragmentsM : 1][kHasTotal ? kFragmentsN : 1];  // this lane's elements of each fragment
-  int rows, columns;                                                       // of fragments that exist
+  simdgroup_matrix<float, 8, 8> total[kHasTotal ? kFragmentsM : 1][kHasTotal ? kFragmentsN : 1];
+  int rows, columns;  // of fragments that exist
   int slice, column_of_simdgroups, lane;
   int row, column;     // in the tile, of this lane's first element of its own fragment (0, 0); the next is to its right
   int from_a, from_b;  // where this simdgroup's fragments lie in the tiles
@@ -89,7 +97,7 @@ struct TileGemm {
       for (int j = 0; j < kFragmentsN; ++j) {
         sum[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
         if (kHasTotal) {
-          total[i][j] = 0;
+          total[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
         }
       }
     }
@@ -161,7 +169,7 @@ struct TileGemm {
     for (int i = 0; i < kFragmentsM; ++i) {
 #pragma unroll
       for (int j = 0; j < kFragmentsN; ++j) {
-        total[i][j] += float2(sum[i][j].thread_elements());
+        put_elements(total[i][j], elements(total[i][j]) + elements(sum[i][j]));
         sum[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
       }
     }
@@ -195,7 +203,7 @@ struct TileGemm {
             for (int s = 0; s < kSlices - 1; ++s) {
               joined += exchange[first + s * kOfSlice + f * 32];
             }
-            total[i % kOwnM][f] = joined;
+            put_elements(total[i % kOwnM][f], joined);
           }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -204,10 +212,9 @@ struct TileGemm {
   }
 
   METAL_FUNC float2 fragment_value(int i, int f) {
-    const float2 last = float2(sum[i][f].thread_elements());
-    return kHasTotal ? total[i][f] + last : last;
+    return kHasTotal ? elements(total[i][f]) + elements(sum[i][f]) : elements(sum[i][f]);
   }
 
   // This lane's two elements of a fragment of its own: in row `row + i * kStepM`, from column `column + f * kStepN` on.
-  METAL_FUNC float2 value(int i, int f) { return kSlices == 1 ? fragment_value(i, f) : total[i][f]; }
+  METAL_FUNC float2 value(int i, int f) { return kSlices == 1 ? fragment_value(i, f) : elements(total[i][f]); }
 };
