@@ -49,7 +49,21 @@ double cycles_of_step(Pass pass, const Tile& tile, int rows, const ConvTranspose
   const double loop = 35;
   // 64 bytes a cycle: fragments of 256, and each number that is staged, read and written.
   const double bytes = simdgroups * slice * (fragments_m + fragments_n) * 256 + (rows + tile.n) * depth * 8;
-  return std::max(products + staging + loop, bytes / 64);
+  // 32 bytes a cycle of the lines of 128 that are touched: of Y more than is read, where a stride leaves gaps.
+  const auto gap = [](const Axis& axis) { return std::max(1.0, static_cast<double>(axis.stride) / axis.taps); };
+  const double spread = pass == Pass::forward ? 1 : gap(p.width) * (p.width.output < 32 ? gap(p.height) : 1);
+  const double lines = (rows + tile.n * spread) * depth * 4;
+  return std::max({products + staging + loop, bytes / 64, lines / 32});
+}
+
+// A core's share of the memory's bandwidth is some 7.2 bytes a cycle.
+constexpr double kCyclesOfAByte = 1 / 7.2;
+
+// Of float32 operands and result.
+double bytes_of(const ConvTranspose3dParams& p) {
+  const double outputs = static_cast<double>(p.depth.output) * p.height.output * p.width.output;
+  return 4.0 * (p.batch * p.groups * (p.in_channels * static_cast<double>(p.positions) + p.out_channels * outputs) +
+                p.groups * p.in_channels * static_cast<double>(p.columns));
 }
 
 // Of so many threadgroups, each of a sum of `depth`.
@@ -59,16 +73,19 @@ double cycles_of_grid(Pass pass, const Tile& tile, int rows, int64_t threadgroup
   const double around = pass == Pass::weight_grad ? 1100 : 600;
   const int64_t on_a_core = threadgroups_on_a_core(threadgroups, kResident, device.cores);
   const double steps = static_cast<double>(ceil_div(depth, tile.depth()));
+  // Its share of what is read or written once.
+  const double memory = kCyclesOfAByte * bytes_of(p) / static_cast<double>(threadgroups);
   // A threadgroup alone on its core leaves a third of it idle: nothing hides the latency of its arithmetic.
-  return std::max(1.5, static_cast<double>(on_a_core)) * (steps * cycles_of_step(pass, tile, rows, p) + around);
+  const double latency = on_a_core == 1 ? 1.5 : 1;
+  return static_cast<double>(on_a_core) *
+         std::max(latency * (steps * cycles_of_step(pass, tile, rows, p) + around), memory);
 }
 
 // The fastest splits of those that give each core the same number of threadgroups, with no fewer than 128 positions each
 // and partial sums of at most 8 MB. A single split has none. `tiles`: of the product.
 Tiling choose_split(const Tile& tile, int rows, int64_t tiles, const ConvTranspose3dParams& p, const Device& device) {
   constexpr int64_t kPartialSums = (8 << 20) / sizeof(float), kMostWaves = 4, kLeastLength = 128;
-  // A partial sum is written and read: 8 bytes, of which a core's share of the memory's bandwidth is some 7.7 a cycle.
-  constexpr double kCyclesOfASum = 8 / 7.7;
+  constexpr double kCyclesOfASum = 8 * kCyclesOfAByte;  // written and read
   // And a dispatch that waits for another starts some 2 us after it.
   constexpr double kCyclesOfADispatch = 2600;
   const int64_t depth = p.batch * positions_of(p);

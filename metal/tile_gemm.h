@@ -140,7 +140,7 @@ struct TileGemm {
 
   template <int kRows>
   METAL_FUNC void multiply_rows(threadgroup const Staged* a, threadgroup const Staged* b) {
-    simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kRows], fragment_b;
+    simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kFragmentsM], fragment_b;  // a kernel's registers are fixed
 #pragma unroll
     for (int k = 0; k < kSliceFragments; ++k) {
 #pragma unroll
