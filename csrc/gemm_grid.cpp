@@ -41,12 +41,13 @@ double cycles_of_step(Pass pass, const Tile& tile, int rows, const ConvTranspose
   const double fragments_m = rows / tile_rows_unit(tile.m),
                fragments_n = tile.n * tile.m / 32 * tile.slices() / 32.0;
   const double slice = depth / 8 / tile.slices();
-  // A thread stages vectors of 4, of Y pairs, or where taps are told from each other single numbers, each for some cycles.
-  const double staged_m = depth * rows / kGemmThreads, staged_n = depth * tile.n / kGemmThreads;
-  const double staging = staged_m * 0.8 + staged_n * (pass == Pass::forward ? 0.8 : p.paired_output ? 1.8 : 5);
+  // For each number that a thread stages, so many cycles: of vectors of 4, of pairs of Y, or of Y where it is looked up
+  // which taps reach it. (Counted: benchmarks/model.py.)
+  const double of_y = p.paired_output ? 3.4 : tile.n < 64 ? 11 : 7.5;
+  const double staging = depth * (rows * 0.8 + tile.n * (pass == Pass::forward ? 0.8 : of_y)) / kGemmThreads;
   // 16 multiply-adds of a thread at 80 % of peak for a product of two fragments, and a slot for each load.
   const double products = slice * (20 * fragments_m * fragments_n + fragments_m + fragments_n);
-  const double loop = 35;
+  const double loop = 30;
   // 64 bytes a cycle: fragments of 256, and each number that is staged, read and written.
   const double bytes = simdgroups * slice * (fragments_m + fragments_n) * 256 + (rows + tile.n) * depth * 8;
   // 32 bytes a cycle of the lines of 128 that are touched: of Y more than is read, where a stride leaves gaps.
@@ -70,7 +71,7 @@ double bytes_of(const ConvTranspose3dParams& p) {
 double cycles_of_grid(Pass pass, const Tile& tile, int rows, int64_t threadgroups, int64_t depth,
                       const ConvTranspose3dParams& p, const Device& device) {
   // To look up where a tile lies, and to store it.
-  const double around = pass == Pass::weight_grad ? 1100 : 600;
+  const double around = pass == Pass::weight_grad ? 1200 : 560;
   const int64_t on_a_core = threadgroups_on_a_core(threadgroups, kResident, device.cores);
   const double steps = static_cast<double>(ceil_div(depth, tile.depth()));
   // Its share of what is read or written once.

@@ -25,7 +25,7 @@ METAL_FUNC device float* column_sums(device float* partial_sums, constant ConvTr
 }
 
 // Terms that are summed without heed of rounding.
-enum { kShortSum = 16 };
+enum { kShortSum = 32 };
 
 // Which column of a tile, staged kDepth deep, a thread stages: two neighbours, and those that are `2 * threads of a row`
 // on.
@@ -116,10 +116,10 @@ template <typename T, int kM, int kN>
   const int own_k = int(thread_index % kK), own_row = int(thread_index / kK);
   threadgroup typename TileB::Element* own_b = TileB::at(b, own_k, 0);
   const bool whole_columns = p.paired_output && j0 + kN <= j_end;
-  int pair_y[kOwn / 2];
+  int column_y[kOwn];
 #pragma unroll
-  for (int e = 0; e < kOwn; e += 2) {
-    pair_y[e / 2] = column[own_column<kK>(e, own_row)].y;
+  for (int e = 0; e < kOwn; ++e) {
+    column_y[e] = column[own_column<kK>(e, own_row)].y;
   }
   const int x_channel = int(p.input.channel);
   const int rows = min(tile_rows, p.in_channels - c0);
@@ -159,7 +159,7 @@ template <typename T, int kM, int kN>
       if (within && whole_columns) {
 #pragma unroll
         for (int e = 0; e < kOwn; e += 2) {
-          const vec<typename TileB::Element, 2> pair = load2(y_from + pair_y[e / 2]);
+          const vec<typename TileB::Element, 2> pair = load2(y_from + column_y[e]);
           own[e] = pair.x;
           own[e + 1] = pair.y;
         }
@@ -167,9 +167,8 @@ template <typename T, int kM, int kN>
         const uint reaching = from.reaching;
 #pragma unroll
         for (int e = 0; e < kOwn; ++e) {
-          const Column at = column[own_column<kK>(e, own_row)];
-          if (contains(reaching, at.tap)) {
-            own[e] = y_from[at.y];
+          if (contains(reaching, column[own_column<kK>(e, own_row)].tap)) {
+            own[e] = y_from[column_y[e]];
           }
         }
       }

@@ -67,16 +67,13 @@ METAL_FUNC int start_in_output(constant ConvTranspose3dParams& p, Place input) {
 }
 METAL_FUNC int offset_of_tap(constant ConvTranspose3dParams& p, Place tap) { return offset_of(p.output_of_tap, tap); }
 
-// Bit i: first + i * step lies in [0, end).
+METAL_FUNC int steps_until(int distance, int step) { return step == 1 ? distance : (distance + step - 1) / step; }
+
+// Bit i < count: first + i * step lies in [0, end).
 METAL_FUNC uint bits_within(int first, int step, int count, int end) {
-  if (first >= 0 && first + (count - 1) * step < end) {
-    return (1u << count) - 1;
-  }
-  uint bits = 0;
-  for (int i = 0; i < count; ++i) {
-    bits |= uint(uint(first + i * step) < uint(end)) << i;
-  }
-  return bits;
+  const uint before = uint(steps_until(max(-first, 0), step)), until = uint(steps_until(max(end - first, 0), step));
+  const uint below = (1u << min(until, uint(count))) - 1;
+  return before < uint(count) ? below >> before << before : 0;
 }
 
 // Three sets, of an axis each, in one word: the element (d, h, w) is in all three where all of its bits are.
