@@ -34,27 +34,45 @@ constexpr Tile tile_of(Method method) {
   }
 }
 
+// A product, cut into tiles of `rows` rows. What lies at its edges may be less: on average a tile has mean_rows and
+// mean_columns, in whole fragments.
+struct Cut {
+  Tile tile;
+  int rows;
+  int64_t row_tiles, column_tiles;
+  double mean_rows, mean_columns;
+
+  Cut(const Tile& tile, int rows, const Product& product)
+      : tile(tile),
+        rows(rows),
+        row_tiles(ceil_div(product.rows, rows)),
+        column_tiles(ceil_div(product.columns, tile.n)),
+        mean_rows(static_cast<double>(ceil_div(product.rows, 8) * 8) / static_cast<double>(row_tiles)),
+        mean_columns(static_cast<double>(ceil_div(product.columns, 8) * 8) / static_cast<double>(column_tiles)) {}
+
+  int64_t tiles() const { return row_tiles * column_tiles; }
+};
+
 // Cycles of a core in which a threadgroup multiplies what is staged at a time. Its 4 simdgroups run side by side, and
 // each bound is one of benchmarks/model.py.
-double cycles_of_step(Pass pass, const Tile& tile, int rows, const ConvTranspose3dParams& p) {
-  const double depth = tile.depth(), simdgroups = 4;
-  const double fragments_m = rows / tile_rows_unit(tile.m),
-               fragments_n = tile.n * tile.m / 32 * tile.slices() / 32.0;
-  const double slice = depth / 8 / tile.slices();
+double cycles_of_step(Pass pass, const Cut& cut, const ConvTranspose3dParams& p) {
+  const Tile& tile = cut.tile;
+  const double depth = tile.depth(), simdgroups_m = tile.m / 32, simdgroups_n = 4 / simdgroups_m / tile.slices();
+  const double fragments_m = cut.mean_rows / 8 / simdgroups_m, fragments_n = cut.mean_columns / 8 / simdgroups_n;
+  const double slice = depth / 8 / tile.slices(), loads = slice * (fragments_m + fragments_n);
   // For each number that a thread stages, so many cycles: of vectors of 4, of pairs of Y, or of Y where it is looked up
   // which taps reach it. (Counted: benchmarks/model.py.)
   const double of_y = p.paired_output ? 3.4 : tile.n < 64 ? 11 : 7.5;
-  const double staging = depth * (rows * 0.8 + tile.n * (pass == Pass::forward ? 0.8 : of_y)) / kGemmThreads;
-  // 16 multiply-adds of a thread at 80 % of peak for a product of two fragments, and a slot for each load.
-  const double products = slice * (20 * fragments_m * fragments_n + fragments_m + fragments_n);
-  const double loop = 30;
-  // 64 bytes a cycle: fragments of 256, and each number that is staged, read and written.
-  const double bytes = simdgroups * slice * (fragments_m + fragments_n) * 256 + (rows + tile.n) * depth * 8;
+  const double staging = depth * (cut.rows * 0.8 + tile.n * (pass == Pass::forward ? 0.8 : of_y)) / kGemmThreads;
+  // 16 multiply-adds of a thread at 80 % of peak for a product of two fragments, a slot for each load, and the loop.
+  const double arithmetic = slice * 20 * fragments_m * fragments_n + loads + staging + 30;
+  // 64 bytes a cycle: fragments of 256, of 4 simdgroups, and each number that is staged, read and written.
+  const double bytes = 4 * loads * 256 + (cut.rows + tile.n) * depth * 8;
   // 32 bytes a cycle of the lines of 128 that are touched: of Y more than is read, where a stride leaves gaps.
   const auto gap = [](const Axis& axis) { return std::max(1.0, static_cast<double>(axis.stride) / axis.taps); };
   const double spread = pass == Pass::forward ? 1 : gap(p.width) * (p.width.output < 32 ? gap(p.height) : 1);
-  const double lines = (rows + tile.n * spread) * depth * 4;
-  return std::max({products + staging + loop, bytes / 64, lines / 32});
+  const double lines = (cut.rows + tile.n * spread) * depth * 4;
+  return std::max({arithmetic, bytes / 64, lines / 32});
 }
 
 // A core's share of the memory's bandwidth is some 7.2 bytes a cycle.
@@ -68,28 +86,28 @@ double bytes_of(const ConvTranspose3dParams& p) {
 }
 
 // Of so many threadgroups, each of a sum of `depth`.
-double cycles_of_grid(Pass pass, const Tile& tile, int rows, int64_t threadgroups, int64_t depth,
-                      const ConvTranspose3dParams& p, const Device& device) {
+double cycles_of_grid(Pass pass, const Cut& cut, int64_t threadgroups, int64_t depth, const ConvTranspose3dParams& p,
+                      const Device& device) {
   // To look up where a tile lies, and to store it.
   const double around = pass == Pass::weight_grad ? 1200 : 560;
   const int64_t on_a_core = threadgroups_on_a_core(threadgroups, kResident, device.cores);
-  const double steps = static_cast<double>(ceil_div(depth, tile.depth()));
+  const double steps = static_cast<double>(ceil_div(depth, cut.tile.depth()));
   // Its share of what is read or written once.
   const double memory = kCyclesOfAByte * bytes_of(p) / static_cast<double>(threadgroups);
   // A threadgroup alone on its core leaves a third of it idle: nothing hides the latency of its arithmetic.
   const double latency = on_a_core == 1 ? 1.5 : 1;
   return static_cast<double>(on_a_core) *
-         std::max(latency * (steps * cycles_of_step(pass, tile, rows, p) + around), memory);
+         std::max(latency * (steps * cycles_of_step(pass, cut, p) + around), memory);
 }
 
 // The fastest splits of those that give each core the same number of threadgroups, with no fewer than 128 positions each
-// and partial sums of at most 8 MB. A single split has none. `tiles`: of the product.
-Tiling choose_split(const Tile& tile, int rows, int64_t tiles, const ConvTranspose3dParams& p, const Device& device) {
+// and partial sums of at most 8 MB. A single split has none.
+Tiling choose_split(const Cut& cut, const ConvTranspose3dParams& p, const Device& device) {
   constexpr int64_t kPartialSums = (8 << 20) / sizeof(float), kMostWaves = 4, kLeastLength = 128;
   constexpr double kCyclesOfASum = 8 * kCyclesOfAByte;  // written and read
   // And a dispatch that waits for another starts some 2 us after it.
   constexpr double kCyclesOfADispatch = 2600;
-  const int64_t depth = p.batch * positions_of(p);
+  const int64_t depth = p.batch * positions_of(p), tiles = cut.tiles() * p.groups;
   // Two more rows: a bias gradient's sums, and what rounding took from them.
   const int64_t sums = (p.in_channels + 2) * int64_t{p.columns} * p.groups;
   const int64_t most = std::clamp<int64_t>(kPartialSums / sums, 1, ceil_div(depth, kLeastLength));
@@ -103,13 +121,13 @@ Tiling choose_split(const Tile& tile, int rows, int64_t tiles, const ConvTranspo
       continue;
     }
     last_wanted = wanted;
-    const SplitK split = make_split(wanted, p.batch, positions_of(p), tile.depth());
-    double time = cycles_of_grid(Pass::weight_grad, tile, rows, tiles * split.splits, split.length, p, device);
+    const SplitK split = make_split(wanted, p.batch, positions_of(p), cut.tile.depth());
+    double time = cycles_of_grid(Pass::weight_grad, cut, tiles * split.splits, split.length, p, device);
     if (split.splits > 1) {
       time += kCyclesOfADispatch + kCyclesOfASum * static_cast<double>(split.splits * sums) / device.cores;
     }
     if (best.rows == 0 || time < best.time) {
-      best = {rows, split, time};
+      best = {cut.rows, split, time};
     }
   }
   return best;
@@ -149,19 +167,18 @@ Product product_of(Pass pass, Method method, const ConvTranspose3dParams& p) {
 Tiling choose_tiling(Pass pass, Method method, const ConvTranspose3dParams& p, const Device& device) {
   const Tile tile = tile_of(method);
   const Product product = product_of(pass, method, p);
-  const int64_t column_tiles = ceil_div(product.columns, tile.n) * p.groups;
   const int unit = tile_rows_unit(tile.m);
   const auto lowest = [&](int64_t tiles) {
     return static_cast<int>(ceil_div(ceil_div(product.rows, tiles), unit)) * unit;
   };
   const int highest = lowest(ceil_div(product.rows, tile.m));
   if (pass == Pass::weight_grad) {
-    return choose_split(tile, highest, ceil_div(product.rows, highest) * column_tiles, p, device);
+    return choose_split(Cut(tile, highest, product), p, device);
   }
   Tiling best{};
   for (int rows = highest; rows > 0; rows -= unit) {
-    const int64_t threadgroups = ceil_div(product.rows, rows) * column_tiles * p.batch;
-    const double time = cycles_of_grid(pass, tile, rows, threadgroups, product.depth, p, device);
+    const Cut cut(tile, rows, product);
+    const double time = cycles_of_grid(pass, cut, cut.tiles() * p.groups * p.batch, product.depth, p, device);
     if (best.rows == 0 || time < best.time) {
       best = {rows, {}, time};
     }
