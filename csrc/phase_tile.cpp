@@ -50,7 +50,7 @@ Staged staged_of(Extent box, Extent shifts) {
   return s;
 }
 
-PhaseTile make_tile(const ConvTranspose3dParams& p, Extent shifts, Extent box) {
+PhaseTile make_tile(const ConvTranspose3dParams& p, Extent shifts, Extent box, int fragment_rows) {
   const auto boxes = [](const Axis& axis, int size) { return make_divisor(ceil_div(axis.quotients, size)); };
   const Staged staged = staged_of(box, shifts);
   const int copy = static_cast<int>(volume(staged.size)) * kPhaseDepth, line = staged.size.w * kPhaseDepth;
@@ -59,6 +59,7 @@ PhaseTile make_tile(const ConvTranspose3dParams& p, Extent shifts, Extent box) {
   t.boxes = {boxes(p.depth, box.d), boxes(p.height, box.h), boxes(p.width, box.w)};
   t.shifts = shifts;
   t.rows = static_cast<int>(volume(box));
+  t.fragment_rows = fragment_rows;
   t.staged = staged.size;
   t.positions = staged.positions;
   t.copies_h = staged.copies_h;
@@ -94,19 +95,23 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
   constexpr int64_t kCoreMemory = 60 << 10, kMemory = 21 << 10;
   constexpr int64_t kCoreSimdgroups = 16;  // with some 100 registers
   constexpr int64_t kBusy = 6;             // simdgroups that hide the latency of a core's arithmetic
-  constexpr int kMinRows = 16, kMaxRows = 128;
+  constexpr int kMinRows = 16, kMaxSimdgroupsOfTile = 8;
   const int64_t taps = taps_of(p, {p.depth.shifts, p.height.shifts, p.width.shifts});
   const int64_t tiles = phase_column_tiles(p) * p.batch * p.groups, steps = ceil_div(p.in_channels, kPhaseDepth);
-  const int64_t loads = volume(shifts) * 2 + taps, w_memory = taps_of(p, shifts) * 8;
+  const int64_t w_memory = taps_of(p, shifts) * 8;
   Extent best{};
+  int best_fragment_rows = 0;
   int64_t least = 0;
-  // Cycles of a core, of which each bound is one: 4 simdgroups at a time, which take 20 for a product of two fragments
-  // and some 20 to stage 8 elements; 64 bytes are moved on the core, and 32 of the lines of 128 that are touched.
-  const auto time = [&](Extent box, int64_t boxes, int64_t positions, int64_t memory) {
-    const int64_t simdgroups = (volume(box) + 15) / 16, threadgroups = tiles * boxes;
+  // Cycles of a core, of which each bound is one: 4 simdgroups at a time, which take 20 for a product of two fragments,
+  // one for a load and some 20 to stage 8 elements; 64 bytes are moved on the core, and 32 of the lines of 128 that are
+  // touched.
+  const auto time = [&](Extent box, int64_t fragment_rows, int64_t boxes, int64_t positions, int64_t memory) {
+    const int64_t fragments = ceil_div(volume(box), 8), simdgroups = ceil_div(fragments, fragment_rows);
+    const int64_t threadgroups = tiles * boxes;
+    const int64_t loads = volume(shifts) * fragments + taps * simdgroups;
     const int64_t staging = (positions + 31) / 32 + (simdgroups < 4 ? 8 + simdgroups : 8);
-    const int64_t arithmetic = (simdgroups * (taps * 2 * 20 + 60) + staging * 20) / 4;
-    const int64_t on_core = simdgroups * loads * 4 + positions + taps * 8;
+    const int64_t arithmetic = (taps * fragments * 20 + loads + (simdgroups + staging) * 20) / 4;
+    const int64_t on_core = loads * 4 + positions + taps * 8;
     const int64_t rows = int64_t{box.d + shifts.d - 1} * (box.h + shifts.h - 1);
     const int64_t lines = rows * (box.w + shifts.w + 30) + taps * 8 + 31;
     const int64_t one = steps * std::max({arithmetic, on_core, lines}) + simdgroups * 200;
@@ -115,7 +120,8 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
     }
     const int64_t fit = std::max<int64_t>(std::min(kCoreMemory / memory, kCoreSimdgroups / simdgroups), 1);
     const int64_t resident = std::min(fit, ceil_div(threadgroups, cores));
-    return ceil_div(threadgroups, resident * cores) * std::max(resident, ceil_div(kBusy, simdgroups)) * one;
+    const int64_t busy = std::max(resident * simdgroups, kBusy);
+    return ceil_div(threadgroups, resident * cores) * busy * one / simdgroups;
   };
   const Sizes along_d(p.depth), along_h(p.height), along_w(p.width);
   const int few = std::min<int>(kMinRows, along_d.size[0] * along_h.size[0] * along_w.size[0]);
@@ -124,24 +130,31 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
       for (int k = 0; k < along_d.count; ++k) {
         const Extent box{along_d.size[k], along_h.size[j], along_w.size[i]};
         const int rows = box.d * box.h * box.w;
-        if (rows < few || rows > kMaxRows) {
+        if (rows < few || rows > 8 * kPhaseRows * kMaxSimdgroupsOfTile) {
           continue;
         }
         const int64_t positions = staged_of(box, shifts).positions;
         const int64_t memory = (positions + w_memory) * kPhaseDepth * static_cast<int64_t>(sizeof(float));
-        if (positions > kOwnPhasePositions * 32 * ((rows + 15) / 16) || memory > kMemory) {
+        if (memory > kMemory) {
           continue;
         }
         const int64_t boxes = int64_t{along_d.boxes[k]} * along_h.boxes[j] * along_w.boxes[i];
-        const int64_t t = time(box, boxes, positions, memory);
-        if (best.d == 0 || t < least) {
-          best = box;
-          least = t;
+        for (int fragment_rows = kPhaseRows; fragment_rows > 0; --fragment_rows) {
+          const int64_t simdgroups = ceil_div(rows, 8 * fragment_rows);
+          if (simdgroups > kMaxSimdgroupsOfTile || positions > kOwnPhasePositions * 32 * simdgroups) {
+            continue;
+          }
+          const int64_t t = time(box, fragment_rows, boxes, positions, memory);
+          if (best.d == 0 || t < least) {
+            best = box;
+            best_fragment_rows = fragment_rows;
+            least = t;
+          }
         }
       }
     }
   }
-  return best.d == 0 ? PhaseTile{} : make_tile(p, shifts, best);
+  return best.d == 0 ? PhaseTile{} : make_tile(p, shifts, best, best_fragment_rows);
 }
 
 }  // namespace
@@ -150,7 +163,7 @@ int64_t phase_column_tiles(const ConvTranspose3dParams& p) {
   return ceil_div(ceil_div(p.out_channels, 8) * reached_phases_of(p), 8);
 }
 
-int64_t phase_simdgroups(const PhaseTile& tile) { return ceil_div(tile.rows, 16); }
+int64_t phase_simdgroups(const PhaseTile& tile) { return ceil_div(tile.rows, 8 * tile.fragment_rows); }
 
 int64_t phase_memory(const ConvTranspose3dParams& p, const PhaseTile& tile, int64_t element) {
   return ceil_div((tile.positions + taps_of(p, tile.shifts) * 8) * kPhaseDepth * element, 16) * 16;

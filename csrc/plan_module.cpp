@@ -82,6 +82,7 @@ PYBIND11_MODULE(_plan, m) {
       .def_readonly("copies", &PhaseTile::copies)
       .def_readonly("copies_h", &PhaseTile::copies_h)
       .def_readonly("rows", &PhaseTile::rows)
+      .def_readonly("fragment_rows", &PhaseTile::fragment_rows)
       .def_readonly("positions", &PhaseTile::positions);
 
   py::class_<Plan>(m, "Plan")

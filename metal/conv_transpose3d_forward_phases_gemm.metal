@@ -19,7 +19,7 @@
 
 using namespace metal;
 
-constant constexpr int kPhaseRows = 2, kPhaseColumns = 8;  // fragments of a simdgroup
+constant constexpr int kPhaseColumns = 8;  // fragments of a tile, and of a simdgroup
 
 // Of the phases that a tap reaches, in the order of the first taps that reach them.
 METAL_FUNC int phase_of(constant Axis& axis, int index) {
@@ -112,9 +112,9 @@ struct PhaseSums {
   simdgroup_matrix<float, 8, 8> sum[kPhaseRows][kPhaseColumns];
   simdgroup_matrix<float, 8, 8> total[kPhaseRows][kPhaseColumns];
   int steps = 0;
-  const int sum_steps;  // until the sums, of so many taps, are 64 deep
+  const int sum_steps;  // of a kernel other than k3s2, until the sums are 64 deep
 
-  METAL_FUNC explicit PhaseSums(int taps) : sum_steps(max(8 / taps, 1)) {
+  METAL_FUNC explicit PhaseSums(int until) : sum_steps(until) {
 #pragma unroll
     for (int i = 0; i < kPhaseRows; ++i) {
 #pragma unroll
@@ -125,35 +125,38 @@ struct PhaseSums {
     }
   }
 
+  template <int kRows>
   METAL_FUNC void multiply_column(int f, thread simdgroup_matrix<Element, 8, 8>* x, threadgroup const Element* w) {
     simdgroup_matrix<Element, 8, 8> w_fragment;
     simdgroup_load(w_fragment, w, 8);
 #pragma unroll
-    for (int i = 0; i < kPhaseRows; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       simdgroup_multiply_accumulate(sum[i][f], x[i], w_fragment, sum[i][f]);
     }
   }
 
   // All taps of a kernel of 3. `x`: of each row of fragments; `pitch`: from one shift to the next.
+  template <int kRows>
   METAL_FUNC void multiply(thread threadgroup const Element* const* x, threadgroup const Element* w, Extent pitch) {
     simdgroup_matrix<Element, 8, 8> x_fragment[kPhaseRows];
 #pragma unroll
     for (int shift = 0; shift < 8; ++shift) {
       const int offset = (shift & 4 ? pitch.d : 0) + (shift & 2 ? pitch.h : 0) + (shift & 1 ? pitch.w : 0);
 #pragma unroll
-      for (int i = 0; i < kPhaseRows; ++i) {
+      for (int i = 0; i < kRows; ++i) {
         simdgroup_load(x_fragment[i], x[i] + offset, kPhaseDepth);
       }
 #pragma unroll
       for (int phase = 0; phase < kPhaseColumns; ++phase) {
         if (has_tap(phase, shift)) {
-          multiply_column(phase, x_fragment, w + tap_of_bits(phase, shift) * 8 * kPhaseDepth);
+          multiply_column<kRows>(phase, x_fragment, w + tap_of_bits(phase, shift) * 8 * kPhaseDepth);
         }
       }
     }
   }
 
   // The taps of `count` shifts, one after another.
+  template <int kRows>
   METAL_FUNC void multiply(thread threadgroup const Element* const* x, threadgroup const Element* w,
                            threadgroup const uint* having, threadgroup const int* shift_offset, int count) {
     simdgroup_matrix<Element, 8, 8> x_fragment[kPhaseRows];
@@ -164,13 +167,13 @@ struct PhaseSums {
       }
       const int offset = shift_offset[shift];
 #pragma unroll
-      for (int i = 0; i < kPhaseRows; ++i) {
+      for (int i = 0; i < kRows; ++i) {
         simdgroup_load(x_fragment[i], x[i] + offset, kPhaseDepth);
       }
 #pragma unroll
       for (int f = 0; f < kPhaseColumns; ++f) {
         if (fragments & 1u << f) {
-          multiply_column(f, x_fragment, w);
+          multiply_column<kRows>(f, x_fragment, w);
           w += 8 * kPhaseDepth;
         }
       }
@@ -178,6 +181,7 @@ struct PhaseSums {
   }
 
   // After each multiply(). Phases of a kernel of 3 have from one tap to 8.
+  template <int kRows>
   METAL_FUNC void next_step() {
     ++steps;
     if (!kK3S2 && steps < sum_steps) {
@@ -186,7 +190,7 @@ struct PhaseSums {
 #pragma unroll
     for (int f = 0; f < kPhaseColumns; ++f) {
       if (!kK3S2 || steps % (8 / taps_of_phase(f)) == 0) {
-        add_to_total(f);
+        add_to_total<kRows>(f);
       }
     }
     if (!kK3S2) {
@@ -194,9 +198,10 @@ struct PhaseSums {
     }
   }
 
+  template <int kRows>
   METAL_FUNC void add_to_total(int f) {
 #pragma unroll
-    for (int i = 0; i < kPhaseRows; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       put_elements(total[i][f], elements(total[i][f]) + elements(sum[i][f]));
       sum[i][f] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
     }
@@ -352,6 +357,19 @@ METAL_FUNC void store_k3s2(device T* y_row, thread const float2* value, device c
   }
 }
 
+// Multiplies what is staged by kRows rows of fragments.
+template <int kRows, typename Element, bool kK3S2>
+METAL_FUNC void step(thread PhaseSums<Element, kK3S2>& sums, threadgroup PhaseTables<!kK3S2>& tables,
+                     thread threadgroup const Element* const* x, threadgroup const Element* w, Extent pitch,
+                     int shifts) {
+  if (kK3S2) {
+    sums.template multiply<kRows>(x, w, pitch);
+  } else {
+    sums.template multiply<kRows>(x, w, tables.having, tables.shift_offset, shifts);
+  }
+  sums.template next_step<kRows>();
+}
+
 // threadgroups: x and y = tile of (o, phase) and box of q, in the tile's order, z = (n, group)
 template <typename T, bool kK3S2>
 [[kernel]] void conv_transpose3d_forward_phases_gemm(
@@ -385,12 +403,13 @@ template <typename T, bool kK3S2>
   uint last[kPhaseRows];
 #pragma unroll
   for (int i = 0; i < kPhaseRows; ++i) {
-    const int row = (simdgroup * kPhaseRows + i) * 8 + int((lane_index / 4 & 4) + lane_index / 2 % 4);
-    const Place at = small_place_of(row < t.rows ? row : 0, t.box, t.box_reciprocal);
+    const int row = (simdgroup * t.fragment_rows + i) * 8 + int((lane_index / 4 & 4) + lane_index / 2 % 4);
+    const bool exists = i < t.fragment_rows && row < t.rows;
+    const Place at = small_place_of(exists ? row : 0, t.box, t.box_reciprocal);
     const Place q = {0, box.d + at.d, box.h + at.h, box.w + at.w};
     x_row[i] = x_tile + simd_broadcast((at.d * t.staged.h + at.h) * t.staged.w + at.w, 0) * kPhaseDepth;
     y_offset[i] = offset_of(p.output_of_input, q);
-    last[i] = row < t.rows && q.d < depth.quotients && q.h < height.quotients && q.w < width.quotients
+    last[i] = exists && q.d < depth.quotients && q.h < height.quotients && q.w < width.quotients
                   ? joined(q.d == depth.quotients - 1, q.h == height.quotients - 1, q.w == width.quotients - 1, 1, 1)
                   : kNoBits;
   }
@@ -402,9 +421,15 @@ template <typename T, bool kK3S2>
   threadgroup Element *x_own = x_tile + thread_index * kPhaseDepth,
                       *w_own = w_tile + (lane * kPhaseDepth + simdgroup) * 8;
   const Extent pitch = t.pitch;
-  const int taps_of_output = ((depth.taps - 1) / depth.tap_step + 1) * ((height.taps - 1) / height.tap_step + 1) *
-                             ((width.taps - 1) / width.tap_step + 1);
-  PhaseSums<Element, kK3S2> sums(taps_of_output);
+  int sum_steps = 0;
+  if (!kK3S2) {
+    const int taps_of_output = ((depth.taps - 1) / depth.tap_step + 1) * ((height.taps - 1) / height.tap_step + 1) *
+                               ((width.taps - 1) / width.tap_step + 1);
+    sum_steps = max(8 / taps_of_output, 1);
+  }
+  // The last simdgroup may have fewer rows.
+  const int fragment_rows = min(t.fragment_rows, int(uint(t.rows + 7) / 8) - simdgroup * t.fragment_rows);
+  PhaseSums<Element, kK3S2> sums(sum_steps);
   for (int sd = 0; sd < depth.shifts; sd += t.shifts.d) {
     for (int sh = 0; sh < height.shifts; sh += t.shifts.h) {
       for (int sw = 0; sw < width.shifts; sw += t.shifts.w) {
@@ -465,12 +490,12 @@ template <typename T, bool kK3S2>
           x_c += kPhaseDepth * x_channel;
           w_c += kPhaseDepth * w_channel;
           threadgroup_barrier(mem_flags::mem_threadgroup);
-          if (kK3S2) {
-            sums.multiply(x_row, w_tile, pitch);
+          const int shifts = t.shifts.d * t.shifts.h * t.shifts.w;
+          if (fragment_rows == 1) {
+            step<1>(sums, tables, x_row, w_tile, pitch, shifts);
           } else {
-            sums.multiply(x_row, w_tile, tables.having, tables.shift_offset, t.shifts.d * t.shifts.h * t.shifts.w);
+            step<kPhaseRows>(sums, tables, x_row, w_tile, pitch, shifts);
           }
-          sums.next_step();
           threadgroup_barrier(mem_flags::mem_threadgroup);
         }
       }

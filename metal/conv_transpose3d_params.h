@@ -103,8 +103,9 @@ struct PhaseTile {
   Extent box_reciprocal, staged_reciprocal;  // 65536 / n + 1
   int copies, copies_h;                      // of `staged`, one for each shift along axes without a halo; along height
   int rows, positions;                       // of the box, and staged
+  int fragment_rows;                         // of 8 rows, that a simdgroup multiplies: at most kPhaseRows
   int boxes_first;                           // whether neighbouring threadgroups have boxes, or columns, of their own
 };
 
-// Channels that are staged at a time; taps of one stage; and the positions that a thread stages.
-enum { kPhaseDepth = 8, kMaxPhaseTaps = 32, kOwnPhasePositions = 4 };
+// Channels that are staged at a time; taps of one stage; the positions that a thread stages; and fragments of rows.
+enum { kPhaseDepth = 8, kMaxPhaseTaps = 32, kOwnPhasePositions = 4, kPhaseRows = 2 };
