@@ -78,11 +78,17 @@ double cycles_of_step(Pass pass, const Cut& cut, const ConvTranspose3dParams& p)
 // A core's share of the memory's bandwidth is some 7.2 bytes a cycle.
 constexpr double kCyclesOfAByte = 1 / 7.2;
 
-// Of float32 operands and result.
-double bytes_of(const ConvTranspose3dParams& p) {
-  const double outputs = static_cast<double>(p.depth.output) * p.height.output * p.width.output;
-  return 4.0 * (p.batch * p.groups * (p.in_channels * static_cast<double>(p.positions) + p.out_channels * outputs) +
-                p.groups * p.in_channels * static_cast<double>(p.columns));
+// Of float32 operands and result, as they come from memory. Each tile of a weight gradient reads a part of the whole
+// input: once for those that are resident together, unless the cache keeps it (some 1 MB for each core).
+double bytes_of(Pass pass, const Cut& cut, const ConvTranspose3dParams& p, const Device& device) {
+  const double samples = 4.0 * p.batch * p.groups, weight = 4.0 * p.groups * p.in_channels * p.columns;
+  const double input = samples * p.in_channels * p.positions;
+  const double output = samples * p.out_channels * p.depth.output * p.height.output * p.width.output;
+  double reads = 1;
+  if (pass == Pass::weight_grad && input + output > device.cores * 1e6) {
+    reads = std::max(1.0, static_cast<double>(cut.tiles()) / static_cast<double>(kResident * device.cores));
+  }
+  return input * reads + output + weight;
 }
 
 // Of so many threadgroups, each of a sum of `depth`.
@@ -93,11 +99,11 @@ double cycles_of_grid(Pass pass, const Cut& cut, int64_t threadgroups, int64_t d
   const int64_t on_a_core = threadgroups_on_a_core(threadgroups, kResident, device.cores);
   const double steps = static_cast<double>(ceil_div(depth, cut.tile.depth()));
   // Its share of what is read or written once.
-  const double memory = kCyclesOfAByte * bytes_of(p) / static_cast<double>(threadgroups);
+  const double memory = kCyclesOfAByte * bytes_of(pass, cut, p, device) / static_cast<double>(threadgroups);
   // A threadgroup alone on its core leaves a third of it idle: nothing hides the latency of its arithmetic.
-  const double latency = on_a_core == 1 ? 1.5 : 1;
-  return static_cast<double>(on_a_core) *
-         std::max(latency * (steps * cycles_of_step(pass, cut, p) + around), memory);
+  const double arithmetic = (on_a_core == 1 ? 1.5 : 1) * (steps * cycles_of_step(pass, cut, p) + around);
+  // Neither hides all of the other.
+  return static_cast<double>(on_a_core) * (std::max(arithmetic, memory) + 0.1 * std::min(arithmetic, memory));
 }
 
 // The fastest splits of those that give each core the same number of threadgroups, with no fewer than 128 positions each
@@ -113,10 +119,12 @@ Tiling choose_split(const Cut& cut, const ConvTranspose3dParams& p, const Device
   const int64_t most = std::clamp<int64_t>(kPartialSums / sums, 1, ceil_div(depth, kLeastLength));
   Tiling best{};
   int64_t last_wanted = 0;
-  // Up to as many as are resident, then in whole waves of those.
-  for (int64_t on_a_core = 0; on_a_core <= kMostWaves * kResident;
-       on_a_core += on_a_core < kResident ? 1 : kResident) {
-    const int64_t wanted = std::clamp<int64_t>(on_a_core * device.cores / tiles, 1, most);
+  // As many as are resident on a core and fewer, then whole waves of those; of a product that makes waves by itself a few
+  // splits, which may make their number whole.
+  const bool makes_waves = tiles >= kResident * device.cores;
+  for (int64_t i = 0; i <= kResident + kMostWaves; ++i) {
+    const int64_t on_a_core = i <= kResident ? i : (i - kResident) * kResident;
+    const int64_t wanted = std::clamp<int64_t>(makes_waves ? i : on_a_core * device.cores / tiles, 1, most);
     if (wanted == last_wanted) {
       continue;
     }

@@ -74,7 +74,7 @@ template <typename T, int kM, int kN, int kSumDepth>
     w_lines.stage(depth - c, columns);
     w_lines.from += w_step;
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    gemm.multiply(a, b);
+    gemm.multiply(a, b, depth - c);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
   gemm.join_slices(staged);

@@ -94,7 +94,7 @@ template <typename T, int kM, int kN>
       }
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    gemm.multiply(a, b);
+    gemm.multiply(a, b, j_end - j0);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
   gemm.join_slices(staged);

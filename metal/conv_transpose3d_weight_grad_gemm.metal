@@ -187,7 +187,7 @@ template <typename T, int kM, int kN>
         staged_terms = 0;
       }
       threadgroup_barrier(mem_flags::mem_threadgroup);
-      gemm.multiply(a, b);
+      gemm.multiply(a, b, part.end - m0);
       threadgroup_barrier(mem_flags::mem_threadgroup);
     }
     gemm.add_to_total();  // as PyTorch on the CPU sums: each sample apart

@@ -115,10 +115,12 @@ struct TileGemm {
     column = first_column + int((lane_index / 4 & 2) * 2 + lane_index % 2 * 2);
   }
 
-  METAL_FUNC void multiply(threadgroup const typename TileA::Vector* a, threadgroup const typename TileB::Vector* b) {
+  // What is staged exists for the first `length` k, and is zero beyond.
+  METAL_FUNC void multiply(threadgroup const typename TileA::Vector* a, threadgroup const typename TileB::Vector* b,
+                           int length) {
     threadgroup const Staged* own_a = reinterpret_cast<threadgroup const Staged*>(a) + from_a;
     threadgroup const Staged* own_b = reinterpret_cast<threadgroup const Staged*>(b) + from_b;
-    switch (rows) {
+    switch (kSlices == 1 || slice * kSliceFragments * 8 < length ? rows : 0) {
       case 4:
         multiply_rows<4>(own_a, own_b);
         break;
