@@ -92,8 +92,8 @@ struct Sizes {
 
 // The tile of least time that stages so many shifts at a time; of no rows if none fits.
 PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cores) {
-  constexpr int64_t kCoreMemory = 60 << 10, kMemory = 21 << 10;
-  constexpr int64_t kCoreSimdgroups = 16;  // with some 100 registers
+  constexpr int64_t kResident = 3;         // for which a core has threadgroup memory
+  constexpr int64_t kCoreSimdgroups = 16;  // for which it has registers, some 100 for a thread
   constexpr int64_t kBusy = 6;             // simdgroups that hide the latency of a core's arithmetic
   constexpr int kMinRows = 16, kMaxSimdgroupsOfTile = 8;
   const int64_t taps = taps_of(p, {p.depth.shifts, p.height.shifts, p.width.shifts});
@@ -105,7 +105,7 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
   // Cycles of a core, of which each bound is one: 4 simdgroups at a time, which take 20 for a product of two fragments,
   // one for a load and some 20 to stage 8 elements; 64 bytes are moved on the core, and 32 of the lines of 128 that are
   // touched.
-  const auto time = [&](Extent box, int64_t fragment_rows, int64_t boxes, int64_t positions, int64_t memory) {
+  const auto time = [&](Extent box, int64_t fragment_rows, int64_t boxes, int64_t positions) {
     const int64_t fragments = ceil_div(volume(box), 8), simdgroups = ceil_div(fragments, fragment_rows);
     const int64_t threadgroups = tiles * boxes;
     const int64_t loads = volume(shifts) * fragments + taps * simdgroups;
@@ -118,7 +118,7 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
     if (least > 0 && threadgroups * one >= least * cores) {
       return least;  // no less, however the threadgroups fall on the cores; and no division
     }
-    const int64_t fit = std::max<int64_t>(std::min(kCoreMemory / memory, kCoreSimdgroups / simdgroups), 1);
+    const int64_t fit = std::min(kResident, kCoreSimdgroups / simdgroups);
     const int64_t resident = std::min(fit, ceil_div(threadgroups, cores));
     const int64_t busy = std::max(resident * simdgroups, kBusy);
     return ceil_div(threadgroups, resident * cores) * busy * one / simdgroups;
@@ -134,8 +134,7 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
           continue;
         }
         const int64_t positions = staged_of(box, shifts).positions;
-        const int64_t memory = (positions + w_memory) * kPhaseDepth * static_cast<int64_t>(sizeof(float));
-        if (memory > kMemory) {
+        if ((positions + w_memory) * kPhaseDepth > kMaxPhaseElements) {
           continue;
         }
         const int64_t boxes = int64_t{along_d.boxes[k]} * along_h.boxes[j] * along_w.boxes[i];
@@ -144,7 +143,7 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
           if (simdgroups > kMaxSimdgroupsOfTile || positions > kOwnPhasePositions * 32 * simdgroups) {
             continue;
           }
-          const int64_t t = time(box, fragment_rows, boxes, positions, memory);
+          const int64_t t = time(box, fragment_rows, boxes, positions);
           if (best.d == 0 || t < least) {
             best = box;
             best_fragment_rows = fragment_rows;
@@ -164,10 +163,6 @@ int64_t phase_column_tiles(const ConvTranspose3dParams& p) {
 }
 
 int64_t phase_simdgroups(const PhaseTile& tile) { return ceil_div(tile.rows, 8 * tile.fragment_rows); }
-
-int64_t phase_memory(const ConvTranspose3dParams& p, const PhaseTile& tile, int64_t element) {
-  return ceil_div((tile.positions + taps_of(p, tile.shifts) * 8) * kPhaseDepth * element, 16) * 16;
-}
 
 // Staged at a time are all shifts, or those of one in depth, or of one in height too, or fewer.
 PhaseTile choose_phase_tile(const ConvTranspose3dParams& p, int64_t cores) {

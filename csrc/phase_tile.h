@@ -15,7 +15,4 @@ int64_t phase_column_tiles(const ConvTranspose3dParams& p);
 
 int64_t phase_simdgroups(const PhaseTile& tile);
 
-// Bytes of threadgroup memory for elements of so many bytes.
-int64_t phase_memory(const ConvTranspose3dParams& p, const PhaseTile& tile, int64_t element);
-
 }  // namespace mps_conv_transpose3d

@@ -138,7 +138,6 @@ Step make_step(const Kernel& kernel, const Grid& grid) {
           {narrow(grid.threads[0]), narrow(grid.threads[1]), narrow(grid.threads[2])},
           grid.threads_per_threadgroup,
           narrow(slice),
-          0,
           0};
 }
 
@@ -196,8 +195,6 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
   if (is_phases(method)) {
     plan.phase_tile = choose_phase_tile(p, device.cores);
     add({pass, method, dtype}, phases_grid(p, plan.phase_tile));
-    plan.steps[0].threadgroup_memory =
-        static_cast<uint32_t>(phase_memory(p, plan.phase_tile, dtype == DataType::float16 ? 2 : 4));
     return plan;
   }
   add({pass, method, dtype}, gemm_grid(pass, method, p, tiling));

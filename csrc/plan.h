@@ -62,8 +62,7 @@ struct Step {
   std::array<uint32_t, 3> threads;  // Metal's threadsPerGrid, of all dispatches together
   std::array<uint32_t, 3> threads_per_threadgroup;
   uint32_t slice;
-  uint32_t threadgroup_memory;  // bytes, beside what the kernel declares
-  int tile_rows;                // of a matrix product that is not by phases
+  int tile_rows;  // of a matrix product that is not by phases
 };
 
 struct Plan {

@@ -58,7 +58,6 @@ PYBIND11_MODULE(_plan, m) {
       .def_readonly("threads", &Step::threads)
       .def_readonly("threads_per_threadgroup", &Step::threads_per_threadgroup)
       .def_readonly("slice", &Step::slice)
-      .def_readonly("threadgroup_memory", &Step::threadgroup_memory)
       .def_readonly("tile_rows", &Step::tile_rows);
 
   const auto extent = [](Extent PhaseTile::* field) {
@@ -89,6 +88,11 @@ PYBIND11_MODULE(_plan, m) {
       .def_property_readonly(
           "steps", [](const Plan& plan) { return std::vector<Step>(&plan.steps[0], &plan.steps[0] + plan.step_count); })
       .def_readonly("phase_tile", &Plan::phase_tile)
+      .def_property_readonly("split_k",
+                             [](const Plan& plan) {
+                               const SplitK& split = plan.split_k;
+                               return std::array<int, 3>{split.splits, split.length, split.of_sample};
+                             })
       .def_readonly("partial_sums", &Plan::partial_sums)
       .def_readonly("has_bias_grad", &Plan::has_bias_grad)
       .def("__str__", &explain);

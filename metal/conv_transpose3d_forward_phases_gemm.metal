@@ -377,10 +377,10 @@ template <typename T, bool kK3S2>
     device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kFirstBuffer)]], constant PhaseTile& t [[buffer(kPhaseTileBuffer)]],
     device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
-    threadgroup typename Staging<T>::type* staged [[threadgroup(0)]], uint3 tile [[threadgroup_position_in_grid]],
-    uint thread_index [[thread_index_in_threadgroup]], uint simdgroup_index [[simdgroup_index_in_threadgroup]],
+    uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]], uint simdgroup_index [[simdgroup_index_in_threadgroup]],
     uint lane_index [[thread_index_in_simdgroup]], uint simdgroup_count [[simdgroups_per_threadgroup]]) {
   using Element = typename Staging<T>::type;
+  threadgroup vec<Element, 4> staged[kMaxPhaseElements / 4];
   threadgroup PhaseTables<!kK3S2> tables;
 
   constant Axis &depth = p.depth, &height = p.height, &width = p.width;
@@ -397,7 +397,8 @@ template <typename T, bool kK3S2>
 
   // The row of each fragment that this lane has: where its outputs begin, and along which axes it is the last; and
   // where the inputs of the fragment's first row are staged.
-  threadgroup Element *x_tile = staged, *w_tile = staged + t.positions * kPhaseDepth;
+  threadgroup Element *x_tile = reinterpret_cast<threadgroup Element*>(staged),
+                      *w_tile = x_tile + t.positions * kPhaseDepth;
   threadgroup const Element* x_row[kPhaseRows];
   int y_offset[kPhaseRows];
   uint last[kPhaseRows];

@@ -109,3 +109,6 @@ struct PhaseTile {
 
 // Channels that are staged at a time; taps of one stage; the positions that a thread stages; and fragments of rows.
 enum { kPhaseDepth = 8, kMaxPhaseTaps = 32, kOwnPhasePositions = 4, kPhaseRows = 2 };
+
+// Elements of both operands that a threadgroup stages at most: as many as leave room for three threadgroups on a core.
+enum { kMaxPhaseElements = 4736 };

@@ -155,8 +155,8 @@ def test_the_weight_gradient_sums_the_bias_gradient_too(record: type[Recording])
         tensors = map_tensors(to_mps, make_tensors(case, torch.float32))
         with record() as recording:
             forward_and_backward(case, tensors)
-        assert ("conv_transpose3d_bias_grad_sum_splits_float" in recording.kernels) == fused
         assert ("conv_transpose3d_bias_grad_float" in recording.kernels) != fused
+        assert ("conv_transpose3d_weight_grad_sum_splits_float" in recording.kernels) >= fused
 
 
 def test_the_bias_gradient_of_a_large_volume() -> None:

@@ -77,9 +77,9 @@ def test_a_tile_fits(case: Case) -> None:
         plan = _plan.make_plan(_plan.Pass.forward, dtype, for_planner(case), _plan.Method.phases_gemm)
         (step,) = plan.steps
         threads = step.threads_per_threadgroup[0]
-        assert 32 <= threads <= 256 and threads % 32 == 0 and t.rows <= threads // 2
+        assert 32 <= threads <= 256 and threads % 32 == 0 and t.fragment_rows in (1, 2)
+        assert threads // 32 == math.ceil(t.rows / (8 * t.fragment_rows))
         assert t.positions <= 4 * threads
-        assert step.threadgroup_memory % 16 == 0
-        assert step.threadgroup_memory <= 24 << 10
+        assert t.positions * 8 < 4736  # elements; what is over holds the weights, and the simulator's checks see to that
         assert step.threads[0] % threads == 0
     assert math.prod(t.shifts) <= 32

@@ -161,7 +161,8 @@ def test_tiles_cover_the_product(pass_: "_plan.Pass", g: "_plan.Geometry", metho
     rows, columns = product(pass_, g, method)
     tiles = first.threads[0] // 128 * first.threads[1]
     assert first.threads[0] % 128 == 0
-    assert tiles == math.ceil(rows / m) * math.ceil(columns / n)
+    assert 0 < first.tile_rows <= m and first.tile_rows % (m // 4) == 0
+    assert tiles == math.ceil(rows / first.tile_rows) * math.ceil(columns / n)
 
 
 @geometries
@@ -182,8 +183,8 @@ def test_bias_gradient_costs_no_pass_of_its_own_where_each_output_is_read_once(g
         for o, i, s, k, pad, d in zip(g.output, g.input, g.stride, g.kernel, g.padding, g.dilation)
     )
     assert plan.has_bias_grad == (method == _plan.Method.narrow or (some_taps_tile and method in METHODS))
-    names = [step.kernel.split("_grad")[0] for step in plan.steps if "_sum_" in step.kernel]
-    assert names.count("conv_transpose3d_bias") == (plan.has_bias_grad and method in METHODS)
+    assert plan.has_bias_grad <= (plan.steps[-1].method in (_plan.Method.sum_splits, _plan.Method.sum_parts))
+    assert len(plan.steps) <= 2
     assert plan.partial_sums * 4 <= 8 << 20
     if g is GEOMETRIES["overlapping_even"]:
         assert plan.has_bias_grad
@@ -247,6 +248,30 @@ def test_a_small_grid_is_cut_finer_on_a_large_device() -> None:
             step = _plan.make_plan(pass_, _plan.DataType.float32, g, cores=cores).steps[0]
             tiles[cores] = math.prod(step.threads) // 128
         assert tiles[8] < tiles[64]
+
+
+@pytest.mark.parametrize("cores", [8, 10, 38, 80])
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+@pytest.mark.parametrize("channels", [32, 64, 256])
+def test_splits_share_all_positions_of_all_samples(channels: int, batch: int, cores: int) -> None:
+    """None goes without, and the last is the only one that may be shorter."""
+    g = geometry(batch=batch, in_channels=channels, out_channels=channels, input=[9, 10, 11], kernel=[2] * 3)
+    g.stride = [2] * 3
+    plan = _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, g, cores=cores)
+    splits, length, of_sample = plan.split_k
+    assert of_sample == 990
+    assert (splits - 1) * length < batch * of_sample <= splits * length
+    assert plan.steps[0].threads[2] == splits
+
+
+def test_lower_tiles_where_they_fall_more_evenly_on_the_cores() -> None:
+    """320 rows: 5 tiles of 64, or more that are lower."""
+    g = geometry(batch=2, in_channels=320, out_channels=320, input=[4] * 3, kernel=[2] * 3, stride=[2] * 3)
+    heights = set()
+    for cores in range(8, 81):
+        (step,) = _plan.make_plan(_plan.Pass.input_grad, _plan.DataType.float32, g, cores=cores).steps
+        heights.add((step.method, step.tile_rows))
+    assert len(heights) > 3
 
 
 def test_output_size_is_pytorchs() -> None:
