@@ -106,8 +106,8 @@ double cycles_of_grid(Pass pass, const Cut& cut, int64_t threadgroups, int64_t d
   return static_cast<double>(on_a_core) * (std::max(arithmetic, memory) + 0.1 * std::min(arithmetic, memory));
 }
 
-// The fastest splits of those that give each core the same number of threadgroups, with no fewer than 128 positions each
-// and partial sums of at most 8 MB. A single split has none.
+// The fastest splits of those that give each core the same number of threadgroups, with no fewer than 128 positions
+// each and partial sums of at most 8 MB. A single split has none.
 Tiling choose_split(const Cut& cut, const ConvTranspose3dParams& p, const Device& device) {
   constexpr int64_t kPartialSums = (8 << 20) / sizeof(float), kMostWaves = 4, kLeastLength = 128;
   constexpr double kCyclesOfASum = 8 * kCyclesOfAByte;  // written and read
@@ -119,8 +119,8 @@ Tiling choose_split(const Cut& cut, const ConvTranspose3dParams& p, const Device
   const int64_t most = std::clamp<int64_t>(kPartialSums / sums, 1, ceil_div(depth, kLeastLength));
   Tiling best{};
   int64_t last_wanted = 0;
-  // As many as are resident on a core and fewer, then whole waves of those; of a product that makes waves by itself a few
-  // splits, which may make their number whole.
+  // As many as are resident on a core and fewer, then whole waves of those; of a product that makes waves by itself a
+  // few splits, which may make their number whole.
   const bool makes_waves = tiles >= kResident * device.cores;
   for (int64_t i = 0; i <= kResident + kMostWaves; ++i) {
     const int64_t on_a_core = i <= kResident ? i : (i - kResident) * kResident;

@@ -18,8 +18,8 @@ Product product_of(Pass pass, Method method, const ConvTranspose3dParams& params
 bool is_phases(Method method);
 bool is_one_tap(Method method);
 
-// How a method that is not by phases cuts a pass: rows of a tile, and the splits of a weight gradient; and the cycles of
-// a core in which the pass could be done.
+// How a method that is not by phases cuts a pass: rows of a tile, and the splits of a weight gradient; and the cycles
+// of a core in which the pass could be done.
 struct Tiling {
   int rows;
   SplitK split_k;

@@ -228,7 +228,8 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors
     }
     [encoder setBytes:&params length:sizeof(params) atIndex:kParamsBuffer];
     [encoder setBytes:&first length:sizeof(first) atIndex:kFirstBuffer];
-    // What a kernel declares is all of its threadgroup memory: a length set here would stay set for whoever encodes next.
+    // What a kernel declares is all of its threadgroup memory: a length set here would stay set for whoever encodes
+    // next.
     if (plan.phase_tile.rows > 0) {
       [encoder setBytes:&plan.phase_tile length:sizeof(plan.phase_tile) atIndex:kPhaseTileBuffer];
     }

@@ -203,7 +203,8 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
     plan.split_k = tiling.split_k;
     plan.has_bias_grad = wants_bias_grad && tiles_the_output_by_some_taps(p);
     const int64_t splits = plan.split_k.splits, columns = int64_t{p.groups} * p.columns;
-    plan.partial_sums = (splits > 1 ? splits * columns * p.in_channels : 0) + (plan.has_bias_grad ? 2 * splits * columns : 0);
+    plan.partial_sums =
+        (splits > 1 ? splits * columns * p.in_channels : 0) + (plan.has_bias_grad ? 2 * splits * columns : 0);
     if (plan.partial_sums > 0) {
       add({pass, Method::sum_splits, dtype}, sum_splits_grid(p, plan.split_k, plan.has_bias_grad, device));
     }
@@ -242,20 +243,19 @@ std::string Kernel::name() const {
 }
 
 const char* name_of(Method method) {
-  constexpr const char* names[] = {
-      "direct",
-      "narrow",
-      "one_tap_gemm_64x128",
-      "one_tap_gemm_64x64",
-      "one_tap_gemm_32x64",
-      "one_tap_gemm_32x32",
-      "phases_gemm",
-      "k3s2_gemm",
-      "gemm_64x64",
-      "gemm_32x64",
-      "gemm_32x32",
-      "sum_parts",
-      "sum_splits"};
+  constexpr const char* names[] = {"direct",
+                                   "narrow",
+                                   "one_tap_gemm_64x128",
+                                   "one_tap_gemm_64x64",
+                                   "one_tap_gemm_32x64",
+                                   "one_tap_gemm_32x32",
+                                   "phases_gemm",
+                                   "k3s2_gemm",
+                                   "gemm_64x64",
+                                   "gemm_32x64",
+                                   "gemm_32x32",
+                                   "sum_parts",
+                                   "sum_splits"};
   return names[static_cast<size_t>(method)];
 }
 

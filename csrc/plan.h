@@ -18,9 +18,10 @@ enum class DataType { float32, float16, bfloat16 };
 
 // The family of kernels. `direct`: one thread computes one position, or for a sum one threadgroup a part of one
 // element; any problem. `narrow`: kernels of 3x3x3, for few channels. `gemm_MxN`: a matrix product in tiles of up to M
-// rows and N columns. `one_tap_gemm_MxN`: the forward pass, where the kernel tiles the output. `phases_gemm`: the forward
-// pass, any kernel; `k3s2_gemm`: kernel 3, stride 2, padding 1. The last steps of sums: `sum_parts` of direct and
-// narrow kernels, `sum_splits` of a weight gradient by matrix products and of the bias gradient that it computes too.
+// rows and N columns. `one_tap_gemm_MxN`: the forward pass, where the kernel tiles the output. `phases_gemm`: the
+// forward pass, any kernel; `k3s2_gemm`: kernel 3, stride 2, padding 1. The last steps of sums: `sum_parts` of direct
+// and narrow kernels, `sum_splits` of a weight gradient by matrix products and of the bias gradient that it computes
+// too.
 enum class Method {
   direct,
   narrow,

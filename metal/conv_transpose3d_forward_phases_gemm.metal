@@ -377,8 +377,9 @@ template <typename T, bool kK3S2>
     device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kFirstBuffer)]], constant PhaseTile& t [[buffer(kPhaseTileBuffer)]],
     device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
-    uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]], uint simdgroup_index [[simdgroup_index_in_threadgroup]],
-    uint lane_index [[thread_index_in_simdgroup]], uint simdgroup_count [[simdgroups_per_threadgroup]]) {
+    uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]], uint lane_index [[thread_index_in_simdgroup]],
+    uint simdgroup_count [[simdgroups_per_threadgroup]]) {
   using Element = typename Staging<T>::type;
   threadgroup vec<Element, 4> staged[kMaxPhaseElements / 4];
   threadgroup PhaseTables<!kK3S2> tables;

@@ -48,8 +48,8 @@ struct ConvTranspose3dParams {
   int output_start;
   Extent output_of_input, output_of_tap;
   // Whether the positions of one channel of the input are neighbours in memory, in their order; whether the kernel
-  // tiles the output; and whether it does so in such a way that the columns j of the weight, two and two, are neighbours
-  // in the output.
+  // tiles the output; and whether it does so in such a way that the columns j of the weight, two and two, are
+  // neighbours in the output.
   int flat_input, tiled_output, paired_output;
 };
 

@@ -1,4 +1,4 @@
-// The gradient of the weight as a matrix product:  W[c][j] = sum over n and m of X[c][m] * Y[m][j]  (gradient_places.h),
+// The gradient of the weight as a matrix product:  W[c][j] = sum over n and m of X[c][m] * Y[m][j] (gradient_places.h),
 // cut along n and m (split-K), and a second pass that adds up in one order what was cut.
 //
 // Where some taps reach each element of the output once (all do where the kernel tiles it), the columns of these taps
@@ -27,8 +27,8 @@ METAL_FUNC device float* column_sums(device float* partial_sums, constant ConvTr
 // Terms that are summed without heed of rounding.
 enum { kShortSum = 32 };
 
-// Which column of a tile, staged kDepth deep, a thread stages: two neighbours, and those that are `2 * threads of a row`
-// on.
+// Which column of a tile, staged kDepth deep, a thread stages: two neighbours, and those that are `2 * threads of a
+// row` on.
 template <int kDepth>
 METAL_FUNC int own_column(int e, int row) {
   return (e & ~1) * (kGemmThreads / kDepth) + row * 2 + (e & 1);
@@ -216,8 +216,8 @@ template <typename T, int kM, int kN>
 // Elements of the weight that a thread adds up at a time, and simdgroups of a threadgroup.
 enum { kSumElements = 4, kSumSimdgroups = 8 };
 
-// With has_bias the gradient of one output channel's bias, by one simdgroup: the partial sums of every split, and of the
-// taps that together reach each output once: of each axis those from `padding` on, one for each phase.
+// With has_bias the gradient of one output channel's bias, by one simdgroup: the partial sums of every split, and of
+// the taps that together reach each output once: of each axis those from `padding` on, one for each phase.
 template <typename T>
 METAL_FUNC void sum_bias_splits(device float* partial_sums, device T* grad_bias, constant ConvTranspose3dParams& p,
                                 constant SplitK& split_k, int o, int lane) {

@@ -57,9 +57,7 @@ METAL_FUNC int offset_of(constant Strides& strides, Place at) {
   return at.d * strides.depth + at.h * strides.height + at.w * strides.width;
 }
 
-METAL_FUNC int offset_of(constant Extent& steps, Place at) {
-  return at.d * steps.d + at.h * steps.h + at.w * steps.w;
-}
+METAL_FUNC int offset_of(constant Extent& steps, Place at) { return at.d * steps.d + at.h * steps.h + at.w * steps.w; }
 
 // Where the output of an input position lies within a channel, less its tap, and what the tap adds.
 METAL_FUNC int start_in_output(constant ConvTranspose3dParams& p, Place input) {

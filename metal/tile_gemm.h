@@ -54,9 +54,9 @@ struct StagedTile {
   }
 };
 
-// TileA and TileB are StagedTiles of up to kM rows and kN columns. The simdgroups share out the fragments of 8 rows, and
-// those of 8 columns, in turn, so that a tile of fewer keeps all of them busy; and where the tile is small the depth, in
-// slices, so that a simdgroup still multiplies 4x4 fragments, and loads few for each product.
+// TileA and TileB are StagedTiles of up to kM rows and kN columns. The simdgroups share out the fragments of 8 rows,
+// and those of 8 columns, in turn, so that a tile of fewer keeps all of them busy; and where the tile is small the
+// depth, in slices, so that a simdgroup still multiplies 4x4 fragments, and loads few for each product.
 //
 // A float32 sum over thousands of products loses digits to its own size: every kSumDepth, what has been summed is added
 // to a total, so that the error grows with the square root of kSumDepth and not of the whole depth. 0: never, and there
@@ -142,7 +142,8 @@ struct TileGemm {
 
   template <int kRows>
   METAL_FUNC void multiply_rows(threadgroup const Staged* a, threadgroup const Staged* b) {
-    simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kFragmentsM], fragment_b;  // a kernel's registers are fixed
+    simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kFragmentsM],
+        fragment_b;  // a kernel's registers are fixed
 #pragma unroll
     for (int k = 0; k < kSliceFragments; ++k) {
 #pragma unroll
