@@ -83,7 +83,11 @@ constexpr double kCyclesOfAByte = 1 / 7.2;
 double bytes_of(Pass pass, const Cut& cut, const ConvTranspose3dParams& p, const Device& device) {
   const double samples = 4.0 * p.batch * p.groups, weight = 4.0 * p.groups * p.in_channels * p.columns;
   const double input = samples * p.in_channels * p.positions;
-  const double output = samples * p.out_channels * p.depth.output * p.height.output * p.width.output;
+  // Of Y the rows that a tap reaches.
+  const auto reached = [&](const Axis& axis) {
+    return axis.output * (pass == Pass::forward ? 1 : std::min(1.0, static_cast<double>(axis.taps) / axis.stride));
+  };
+  const double output = samples * p.out_channels * reached(p.depth) * reached(p.height) * p.width.output;
   double reads = 1;
   if (pass == Pass::weight_grad && input + output > device.cores * 1e6) {
     reads = std::max(1.0, static_cast<double>(cut.tiles()) / static_cast<double>(kResident * device.cores));

@@ -27,24 +27,23 @@ METAL_FUNC device float* column_sums(device float* partial_sums, constant ConvTr
 // Terms that are summed without heed of rounding.
 enum { kShortSum = 32 };
 
-// Which column of a tile, staged kDepth deep, a thread stages: two neighbours, and those that are `2 * threads of a
-// row` on.
-template <int kDepth>
-METAL_FUNC int own_column(int e, int row) {
-  return (e & ~1) * (kGemmThreads / kDepth) + row * 2 + (e & 1);
-}
+// Y is staged by rows of 16 threads, one for each of 16 m at a time.
+enum { kRowLanes = 16, kRows = kGemmThreads / kRowLanes };
 
-// Adds up what the kDepth neighbours of a column have staged of it. Its first lane alone touches its sum.
-template <int kDepth, int kCount>
-METAL_FUNC void add_staged(thread float* staged, threadgroup float2* sums, int k, int row) {
+// Which columns of a tile a row stages: two neighbours, and those that are 2 * kRows on.
+METAL_FUNC int own_column(int e, int row) { return (e & ~1) * kRows + row * 2 + (e & 1); }
+
+// Adds up what a row has staged of its columns. Its first lane alone touches their sums.
+template <int kCount>
+METAL_FUNC void add_staged(thread float* staged, threadgroup float2* sums, int lane, int row) {
 #pragma unroll
   for (int e = 0; e < kCount; ++e) {
     float term = staged[e];
-    for (ushort distance = 1; distance < kDepth; distance *= 2) {
+    for (ushort distance = 1; distance < kRowLanes; distance *= 2) {
       term += simd_shuffle_xor(term, distance);
     }
-    if (k == 0) {
-      const int i = own_column<kDepth>(e, row);
+    if (lane == 0) {
+      const int i = own_column(e, row);
       Sum sum;
       sum.add(sums[i].x, sums[i].y);
       sum.add(term);
@@ -90,7 +89,7 @@ template <typename T, int kM, int kN>
     constant SplitK& split_k [[buffer(kSplitBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],
     uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-  constexpr int kK = depth_of_tile(kM, kN), kRowStep = kGemmThreads / kK, kOwn = kN / kRowStep;
+  constexpr int kK = depth_of_tile(kM, kN), kOwn = kN / kRows;
   using TileA = StagedTile<T, kM, kK, true>;
   using TileB = StagedTile<T, kN, kK, false>;
   using Gemm = TileGemm<TileA, TileB, 32>;
@@ -112,14 +111,14 @@ template <typename T, int kM, int kN>
   }
   const Place ahead = place_of(kAhead, p.inputs);
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  // This thread stages one m of every step, in the columns of own_column().
-  const int own_k = int(thread_index % kK), own_row = int(thread_index / kK);
-  threadgroup typename TileB::Element* own_b = TileB::at(b, own_k, 0);
+  // This thread stages one of 16 m, in the columns of own_column().
+  const int own_lane = int(thread_index % kRowLanes), own_row = int(thread_index / kRowLanes);
+  threadgroup typename TileB::Element* own_b = TileB::at(b, own_lane, 0);
   const bool whole_columns = p.paired_output && j0 + kN <= j_end;
   int column_y[kOwn];
 #pragma unroll
   for (int e = 0; e < kOwn; ++e) {
-    column_y[e] = column[own_column<kK>(e, own_row)].y;
+    column_y[e] = column[own_column(e, own_row)].y;
   }
   const int x_channel = int(p.input.channel);
   const int rows = min(tile_rows, p.in_channels - c0);
@@ -144,46 +143,52 @@ template <typename T, int kM, int kN>
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
       }
-      threadgroup const Position& from = position[from_begin + own_k];
-      const bool within = m0 + own_k < part.end;
       if (flat) {
         x_lines.stage(rows, part.end - m0);
         x_lines.from += kK;
-      } else {
-        for (int i = own_row; i < kM; i += kRowStep) {
-          TileA::at(a, own_k, i)[0] = within && i < rows ? typename TileA::Element(x[from.x + i * x_channel]) : 0;
-        }
       }
-      device const T* y_from = y + from.y;
-      typename TileB::Element own[kOwn] = {};
-      if (within && whole_columns) {
+#pragma unroll
+      for (int k = 0; k < kK; k += kRowLanes) {
+        threadgroup const Position& from = position[from_begin + k + own_lane];
+        const bool within = m0 + k + own_lane < part.end;
+        if (!flat) {
+          for (int i = own_row; i < kM; i += kRows) {
+            const bool exists = within && i < rows;
+            TileA::at(a, k + own_lane, i)[0] = exists ? typename TileA::Element(x[from.x + i * x_channel]) : 0;
+          }
+        }
+        device const T* y_from = y + from.y;
+        typename TileB::Element own[kOwn] = {};
+        if (within && whole_columns) {
+#pragma unroll
+          for (int e = 0; e < kOwn; e += 2) {
+            const vec<typename TileB::Element, 2> pair = load2(y_from + column_y[e]);
+            own[e] = pair.x;
+            own[e + 1] = pair.y;
+          }
+        } else if (within) {
+          const uint reaching = from.reaching;
+#pragma unroll
+          for (int e = 0; e < kOwn; ++e) {
+            if (contains(reaching, column[own_column(e, own_row)].tap)) {
+              own[e] = y_from[column_y[e]];
+            }
+          }
+        }
 #pragma unroll
         for (int e = 0; e < kOwn; e += 2) {
-          const vec<typename TileB::Element, 2> pair = load2(y_from + column_y[e]);
-          own[e] = pair.x;
-          own[e + 1] = pair.y;
+          TileB::put2(own_b + TileB::index(k, own_column(e, own_row)), {own[e], own[e + 1]});
         }
-      } else if (within) {
-        const uint reaching = from.reaching;
+        if (sums_columns) {
 #pragma unroll
-        for (int e = 0; e < kOwn; ++e) {
-          if (contains(reaching, column[own_column<kK>(e, own_row)].tap)) {
-            own[e] = y_from[column_y[e]];
+          for (int e = 0; e < kOwn; ++e) {
+            staged_sum[e] += float(own[e]);
           }
         }
       }
-#pragma unroll
-      for (int e = 0; e < kOwn; e += 2) {
-        TileB::put2(own_b + own_column<kK>(e, own_row), {own[e], own[e + 1]});
-      }
-      if (sums_columns) {
-#pragma unroll
-        for (int e = 0; e < kOwn; ++e) {
-          staged_sum[e] += float(own[e]);
-        }
-      }
-      if (sums_columns && ++staged_terms == kShortSum) {
-        add_staged<kK, kOwn>(staged_sum, column_sum, own_k, own_row);
+      staged_terms += kK / kRowLanes;
+      if (sums_columns && staged_terms == kShortSum) {
+        add_staged<kOwn>(staged_sum, column_sum, own_lane, own_row);
         staged_terms = 0;
       }
       threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -195,10 +200,10 @@ template <typename T, int kM, int kN>
   gemm.join_slices(staged);
 
   if (sums_columns) {
-    add_staged<kK, kOwn>(staged_sum, column_sum, own_k, own_row);
+    add_staged<kOwn>(staged_sum, column_sum, own_lane, own_row);
     device float* pairs = column_sums(partial_sums, p, split_k) + (split * p.groups + group) * j_end * 2;
-    for (int e = 0; own_k == 0 && e < kOwn; ++e) {
-      const int i = own_column<kK>(e, own_row);
+    for (int e = 0; own_lane == 0 && e < kOwn; ++e) {
+      const int i = own_column(e, own_row);
       if (j0 + i < j_end) {
         store2(pairs + (j0 + i) * 2, column_sum[i]);
       }
