@@ -29,8 +29,7 @@ inline int64_t threadgroups_on_a_core(int64_t threadgroups, int64_t resident, in
 inline SplitK make_split(int64_t wanted, int64_t batch, int64_t of_sample, int64_t least) {
   const int64_t terms = batch * of_sample;
   const int64_t length = ceil_div(ceil_div(terms, std::max<int64_t>(wanted, 1)), least) * least;
-  const int64_t fitting = std::min(length, kMaxInt / least * least);
-  return {static_cast<int>(ceil_div(terms, fitting)), static_cast<int>(fitting), static_cast<int>(of_sample)};
+  return {static_cast<int>(ceil_div(terms, length)), static_cast<int>(length), make_divisor(of_sample)};
 }
 
 }  // namespace mps_conv_transpose3d

@@ -91,7 +91,7 @@ PYBIND11_MODULE(_plan, m) {
       .def_property_readonly("split_k",
                              [](const Plan& plan) {
                                const SplitK& split = plan.split_k;
-                               return std::array<int, 3>{split.splits, split.length, split.of_sample};
+                               return std::array<int, 3>{split.splits, split.length, split.of_sample.value};
                              })
       .def_readonly("partial_sums", &Plan::partial_sums)
       .def_readonly("has_bias_grad", &Plan::has_bias_grad)

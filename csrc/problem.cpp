@@ -68,7 +68,8 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   }
   const int64_t weights = g.in_channels * (g.out_channels / g.groups) * product(g.kernel);
   fit = fit && fits(g.batch) && fits(g.in_channels) && fits(g.out_channels) && fits(weights) &&
-        fits(g.batch * g.in_channels * g.input[0]) && fits(g.batch * g.out_channels * g.output()[0]);
+        fits(g.batch * g.in_channels * g.input[0]) && fits(g.batch * g.out_channels * g.output()[0]) &&
+        fits(g.batch * product(g.input)) && fits(g.batch * product(g.output()));
   if (!fit) {
     return std::nullopt;
   }

@@ -70,7 +70,8 @@ enum ConvTranspose3dBuffer {
 // A sum over `of_sample` terms of each sample (positions, rows of them, or steps through them), cut into `splits` of
 // `length` terms, which go on from one sample to the next.
 struct SplitK {
-  int splits, length, of_sample;
+  int splits, length;
+  Divisor of_sample;
 };
 
 // Threads of the matrix kernels: 4 simdgroups, each of at least 32x32 elements of the tile.

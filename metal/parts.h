@@ -4,26 +4,27 @@
 #include <metal_stdlib>
 
 #include "conv_transpose3d_params.h"
+#include "places.h"
 
 using namespace metal;
 
-// What a threadgroup sums of one sample, [begin, end) of its terms, and how many of the samples after it. In all there
-// may be more terms than 32 bits count.
+// What a threadgroup sums of one sample, [begin, end) of its terms, and how many of the samples after it.
 struct Part {
   int n, begin, end;
-  long left;
+  int left;
 
   METAL_FUNC void next(constant SplitK& split) {
     ++n;
     begin = 0;
-    end = int(min(left, long(split.of_sample)));
+    end = min(left, split.of_sample.value);
     left -= end;
   }
 };
 
 METAL_FUNC Part part_of(constant SplitK& split, int index, int batch) {
-  const long first = long(index) * split.length, terms = min(long(split.length), long(batch) * split.of_sample - first);
-  const int n = int(first / split.of_sample), begin = int(first - long(n) * split.of_sample);
-  const int end = int(min(begin + terms, long(split.of_sample)));
+  const int of_sample = split.of_sample.value, first = index * split.length;
+  const int terms = min(split.length, batch * of_sample - first);
+  const int n = quotient(first, split.of_sample), begin = first - n * of_sample;
+  const int end = min(begin + terms, of_sample);
   return {n, begin, end, terms - (end - begin)};
 }

@@ -289,10 +289,11 @@ def test_output_size_is_pytorchs() -> None:
     [
         {"input": [1 << 11] * 3},
         {"batch": 1 << 31},
+        {"batch": 1 << 13, "input": [64] * 3},
         {"in_channels": 1 << 16, "out_channels": 1 << 15, "kernel": [2, 1, 1]},
         {"stride": [1 << 31, 1, 1], "input": [2, 1, 1]},
     ],
-    ids=["plane", "batch", "weights", "stride"],
+    ids=["plane", "batch", "positions", "weights", "stride"],
 )
 def test_what_32_bits_cannot_hold_is_refused(fields: "dict[str, object]") -> None:
     with pytest.raises(OverflowError):
