@@ -9,6 +9,7 @@ import torch
 from conftest import Recording
 
 from cases import BY_NAME, NARROW_EDGES, SWEEP, TILE_EDGES, Case
+from mps_conv_transpose3d._explain import for_planner
 from reference import check_case, forward_and_backward, make_tensors, map_tensors
 
 FORWARD_METHODS = [
@@ -107,6 +108,48 @@ def test_forced_method_is_what_runs(method: str, record: type[Recording]) -> Non
     for name in {"forward", *passes} if method == "direct" else passes:
         assert f"conv_transpose3d_{name}_{suffix}float" in recording.kernels
     assert any("gemm" in name for name in recording.kernels) == (method != "direct")
+
+
+# Of 72 channels and 75 positions tiles of up to 64 rows are cut into 48, 32 or 16, those of up to 32 into 24, 16 or 8.
+HEIGHTS = Case("heights", (3, 72, 3, 5, 5), (72, 12, 2, 2, 2), stride=(2, 2, 2))
+
+
+def cores_of_each_height(method: str) -> list[int]:
+    """Of GPUs between them all heights of this method's tiles are planned for."""
+    _plan = pytest.importorskip("mps_conv_transpose3d._plan", reason="the package was built without pybind11")
+    pass_ = _plan.Pass.forward if method in FORWARD_METHODS else _plan.Pass.input_grad
+    found = {}
+    for cores in range(1, 101):
+        plan = _plan.make_plan(
+            pass_, _plan.DataType.float32, for_planner(HEIGHTS), _plan.Method.__members__[method], cores=cores
+        )
+        found.setdefault(plan.steps[0].tile_rows, cores)
+    return list(found.values())
+
+
+@pytest.mark.parametrize(
+    "method", [method for method in METHODS[1:] if method not in ("phases_gemm", "k3s2_gemm")], indirect=True
+)
+def test_tiles_of_every_height(method: str, dtype: torch.dtype) -> None:
+    every = cores_of_each_height(method)
+    assert len(every) > 1
+    try:
+        for cores in every:
+            torch.ops.mps_conv_transpose3d.force_cores(cores)
+            check_case(HEIGHTS, make_tensors(HEIGHTS, dtype), to_mps, backward=method not in FORWARD_METHODS)
+    finally:
+        torch.ops.mps_conv_transpose3d.force_cores(None)
+
+
+@pytest.mark.parametrize("cores", [1, 8, 38, 100])
+@pytest.mark.parametrize("case", [BY_NAME["tiles_32x32x32"], BY_NAME["tiles_overlapping_65"]], ids=lambda c: c.name)
+def test_what_is_planned_for_any_gpu(case: Case, cores: int, dtype: torch.dtype) -> None:
+    """Splits that begin in one sample and end in another, fragments of one row, slices."""
+    try:
+        torch.ops.mps_conv_transpose3d.force_cores(cores)
+        check_case(case, make_tensors(case, dtype), to_mps)
+    finally:
+        torch.ops.mps_conv_transpose3d.force_cores(None)
 
 
 def test_no_such_method() -> None:

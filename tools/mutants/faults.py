@@ -10,7 +10,9 @@ PARTS = "metal/parts.h"
 SUMS = "metal/sums.h"
 PHASES_GEMM = "metal/conv_transpose3d_forward_phases_gemm.metal"
 ONE_TAP_GEMM = "metal/conv_transpose3d_forward_one_tap_gemm.metal"
-GRAD_GEMM = "metal/conv_transpose3d_grad_gemm.metal"
+INPUT_GRAD_GEMM = "metal/conv_transpose3d_input_grad_gemm.metal"
+WEIGHT_GRAD_GEMM = "metal/conv_transpose3d_weight_grad_gemm.metal"
+GRADIENT_PLACES = "metal/gradient_places.h"
 PLACES = "metal/places.h"
 STAGING = "metal/staging.h"
 TILE = "metal/tile_gemm.h"
@@ -124,9 +126,16 @@ FAULTS = [
     Fault(
         "parts that overlap",
         PARTS,
-        "min(length, begin + split.length)",
-        "min(length, begin + split.length + 1)",
+        "min(split.length, batch * of_sample - first)",
+        "min(split.length + 1, batch * of_sample - first)",
         "a weight or bias learns from some positions twice",
+    ),
+    Fault(
+        "part that ends with its sample",
+        PARTS,
+        "return {n, begin, end, terms - (end - begin)};",
+        "return {n, begin, end, 0};",
+        "a weight or bias learns from the first samples alone",
     ),
     Fault(
         "half a cell off",
@@ -201,8 +210,8 @@ FAULTS = [
     Fault(
         "missing barrier after staging",
         PHASES_GEMM,
-        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          if (kK3S2) {",
-        "          if (kK3S2) {",
+        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          const int shifts",
+        "          const int shifts",
         "a tile is multiplied before the other threads have brought their part",
     ),
     Fault(
@@ -234,6 +243,13 @@ FAULTS = [
         "every second output meets the wrong tap",
     ),
     Fault(
+        "last row of fragments",
+        PHASES_GEMM,
+        "int(uint(t.rows + 7) / 8) - simdgroup",
+        "int(uint(t.rows) / 8) - simdgroup",
+        "the last voxels of a box hold the bias alone",
+    ),
+    Fault(
         "last output of an odd width",
         PHASES_GEMM,
         "const bool two = !((last & 4) && last_is_beyond(p.width, 1));",
@@ -257,8 +273,8 @@ FAULTS = [
     Fault(
         "pairs that are none",
         PROBLEM,
-        "params.paired_output = tiles_the_output(params) && output[4] == 1 && g.kernel[2] % 2 == 0;",
-        "params.paired_output = tiles_the_output(params) && g.kernel[2] % 2 == 0;",
+        "params.paired_output = params.tiled_output && output[4] == 1 && g.kernel[2] % 2 == 0;",
+        "params.paired_output = params.tiled_output && g.kernel[2] % 2 == 0;",
         "neighbouring channels are written where neighbouring voxels should be",
     ),
     Fault(
@@ -271,36 +287,43 @@ FAULTS = [
     Fault(
         "lines past the last",
         STAGING,
-        "if (lines >= kLines && length >= kLength) {",
-        "if (lines > 0) {",
+        "const bool all = lines >= kLines && length >= kLength;",
+        "const bool all = lines > 0;",
         "what lies behind an operand is multiplied",
     ),
     Fault(
         "half a pair past the end",
-        GRAD_GEMM,
+        INPUT_GRAD_GEMM,
         "if (paired && j0 + kK <= j_end) {",
         "if (paired) {",
         "what lies behind the gradient of the output is multiplied",
     ),
     Fault(
+        "rows of the next tile",
+        INPUT_GRAD_GEMM,
+        "const int rows = min(tile_rows, p.in_channels - c0), j_end",
+        "const int rows = p.in_channels - c0, j_end",
+        "two threadgroups write the same channels",
+    ),
+    Fault(
         "missing barrier after a product",
-        GRAD_GEMM,
-        "gemm.multiply(a, b, fragments);\n      threadgroup_barrier(mem_flags::mem_threadgroup);",
-        "gemm.multiply(a, b, fragments);",
+        WEIGHT_GRAD_GEMM,
+        "gemm.multiply(a, b, part.end - m0);\n      threadgroup_barrier(mem_flags::mem_threadgroup);",
+        "gemm.multiply(a, b, part.end - m0);",
         "a tile is overwritten while others still multiply it",
     ),
     Fault(
         "columns of the next group",
-        GRAD_GEMM,
-        "at.outer < p.out_channels ? bits_of(at.d, at.h, at.w, p.depth.taps, p.height.taps) : kNoBits",
-        "bits_of(at.d, at.h, at.w, p.depth.taps, p.height.taps)",
+        GRADIENT_PLACES,
+        "at.outer < p.out_channels ? tap : kNoBits",
+        "tap",
         "what lies behind the gradient of the output is multiplied",
     ),
     Fault(
         "taps outside of the output",
-        GRAD_GEMM,
-        "within && contains(from.reaching, at.tap) ? y_from[at.y] : T(0);",
-        "within ? y_from[at.y] : T(0);",
+        WEIGHT_GRAD_GEMM,
+        "if (contains(reaching, column[own_column(e, own_row)].tap)) {",
+        "if (true) {",
         "the weight learns from the neighbouring rows",
     ),
     Fault(
@@ -312,51 +335,79 @@ FAULTS = [
     ),
     Fault(
         "columns summed once more",
-        GRAD_GEMM,
+        WEIGHT_GRAD_GEMM,
         "    staged[e] = 0;",
         "",
         "the bias learns from the first voxels again and again",
     ),
     Fault(
         "bias sums behind sums that are not there",
-        GRAD_GEMM,
+        WEIGHT_GRAD_GEMM,
         "split_k.splits > 1 ? split_k.splits : 0",
         "split_k.splits",
         "the bias learns from memory that nobody wrote",
     ),
     Fault(
         "one group's weights of a single split",
-        GRAD_GEMM,
+        WEIGHT_GRAD_GEMM,
         "const int at = (group * p.in_channels + c0) * j_end + j0;",
         "const int at = c0 * j_end + j0;",
         "of several groups one learns, from the wrong channels",
     ),
     Fault(
         "bias of the first row of tiles",
-        GRAD_GEMM,
+        WEIGHT_GRAD_GEMM,
         "const bool sums_columns = has_bias && tile.x == 0;",
         "const bool sums_columns = has_bias && tile.x == 0 && split == 0;",
         "the bias learns from a part of the volume",
     ),
     Fault(
         "bias of the first taps",
-        GRAD_GEMM,
+        WEIGHT_GRAD_GEMM,
         "tap_index(p, at.d + p.depth.padding, at.h",
         "tap_index(p, at.d, at.h",
         "the bias learns nothing from the last plane, and twice from others",
     ),
     Fault(
         "split left out",
-        GRAD_GEMM,
-        "for (int split = 0; split < split_k.splits; ++split) {",
-        "for (int split = 0; split + 1 < split_k.splits; ++split) {",
+        WEIGHT_GRAD_GEMM,
+        "float4 sum = 0;\n      for (int split = 0; split < split_k.splits; ++split) {",
+        "float4 sum = 0;\n      for (int split = 0; split + 1 < split_k.splits; ++split) {",
         "the weight gradient lacks the last part of its sum",
+    ),
+    Fault(
+        "place without its carry",
+        PLACES,
+        "    at.h -= size.h.value;\n    ++at.d;",
+        "    at.h -= size.h.value;",
+        "the weight learns from voxels of another plane",
+    ),
+    Fault(
+        "slice left out",
+        TILE,
+        "for (int s = 0; s < kSlices - 1; ++s) {",
+        "for (int s = 0; s < kSlices - 2; ++s) {",
+        "where volumes are small, sums lack a part",
+    ),
+    Fault(
+        "slices that do not wait",
+        TILE,
+        "        threadgroup_barrier(mem_flags::mem_threadgroup);\n        if (slice == owner) {",
+        "        if (slice == owner) {",
+        "sums are added up before they are there",
+    ),
+    Fault(
+        "columns past the last fragment",
+        TILE,
+        "if (j < columns) {",
+        "if (j + 1 < columns) {",
+        "the last channels or voxels stay zero",
     ),
     Fault(
         "fragment of another lane",
         TILE,
-        "(int(lane) / 4 & 4) + int(lane) / 2 % 4",
-        "(int(lane) / 4 & 4) + int(lane) % 4",
+        "int((lane_index / 4 & 4) + lane_index / 2 % 4)",
+        "int((lane_index / 4 & 4) + lane_index % 4)",
         "rows of a tile are written by the wrong lane",
     ),
     Fault(
