@@ -92,7 +92,7 @@ template <typename T, int kM, int kN, int kSumDepth>
     const int column = gemm.column + f * Gemm::kStepN;
     float2 pair_bias = 0;
     if (has_bias) {
-      pair_bias = {column_bias[column], column_bias[column + 1]};
+      pair_bias = float2(column_bias[column], column_bias[column + 1]);
     }
     device T* y0 = y + column_y[column];
     device T* y1 = y + column_y[column + 1];

@@ -359,9 +359,9 @@ METAL_FUNC void store_k3s2(device T* y_row, thread const float2* value, device c
 
 // Multiplies what is staged by kRows rows of fragments.
 template <int kRows, typename Element, bool kK3S2>
-METAL_FUNC void step(thread PhaseSums<Element, kK3S2>& sums, threadgroup PhaseTables<!kK3S2>& tables,
-                     thread threadgroup const Element* const* x, threadgroup const Element* w, Extent pitch,
-                     int shifts) {
+METAL_FUNC void multiply_staged(thread PhaseSums<Element, kK3S2>& sums, threadgroup PhaseTables<!kK3S2>& tables,
+                                thread threadgroup const Element* const* x, threadgroup const Element* w, Extent pitch,
+                                int shifts) {
   if (kK3S2) {
     sums.template multiply<kRows>(x, w, pitch);
   } else {
@@ -494,9 +494,9 @@ template <typename T, bool kK3S2>
           threadgroup_barrier(mem_flags::mem_threadgroup);
           const int shifts = t.shifts.d * t.shifts.h * t.shifts.w;
           if (fragment_rows == 1) {
-            step<1>(sums, tables, x_row, w_tile, pitch, shifts);
+            multiply_staged<1>(sums, tables, x_row, w_tile, pitch, shifts);
           } else {
-            step<kPhaseRows>(sums, tables, x_row, w_tile, pitch, shifts);
+            multiply_staged<kPhaseRows>(sums, tables, x_row, w_tile, pitch, shifts);
           }
           threadgroup_barrier(mem_flags::mem_threadgroup);
         }

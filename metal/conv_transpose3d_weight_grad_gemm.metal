@@ -177,7 +177,8 @@ template <typename T, int kM, int kN>
         }
 #pragma unroll
         for (int e = 0; e < kOwn; e += 2) {
-          TileB::put2(own_b + TileB::index(k, own_column(e, own_row)), {own[e], own[e + 1]});
+          const vec<typename TileB::Element, 2> pair(own[e], own[e + 1]);
+          TileB::put2(own_b + TileB::index(k, own_column(e, own_row)), pair);
         }
         if (sums_columns) {
 #pragma unroll

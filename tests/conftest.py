@@ -126,7 +126,8 @@ class Recording:
         assert not self.native_convolutions
         pattern = re.compile("conv_transpose3d_(forward|input_grad|weight_grad|bias_grad)_")
         ran = {match[1] for match in map(pattern.match, self.ours) if match}
-        assert ran == set(operations)
+        # The kernels of the weight's gradient may compute the bias's, too.
+        assert ran in (set(operations), set(operations) - ({"bias_grad"} if "weight_grad" in ran else set()))
 
 
 @pytest.fixture
