@@ -110,7 +110,7 @@ double cycles_of_grid(Pass pass, const Cut& cut, int64_t threadgroups, int64_t d
   return static_cast<double>(on_a_core) * (std::max(arithmetic, memory) + 0.1 * std::min(arithmetic, memory));
 }
 
-// The fastest splits of those that give each core the same number of threadgroups, with no fewer than 128 positions
+// The fastest splits of those that give each core the same number of threadgroups, with about 128 positions or more
 // each and partial sums of at most 8 MB. A single split has none.
 Tiling choose_split(const Cut& cut, const ConvTranspose3dParams& p, const Device& device) {
   constexpr int64_t kPartialSums = (8 << 20) / sizeof(float), kMostWaves = 4, kLeastLength = 128;

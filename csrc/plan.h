@@ -45,7 +45,7 @@ struct Kernel {
   Method method;
   DataType dtype;
 
-  // "conv_transpose3d_forward_float", "conv_transpose3d_forward_gemm_64x64_float"
+  // "conv_transpose3d_forward_float", "conv_transpose3d_input_grad_gemm_64x64_float"
   std::string name() const;
 };
 

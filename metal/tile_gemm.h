@@ -21,8 +21,10 @@ struct Staging<bfloat> {
 };
 #endif
 
-// This lane's two elements of a fragment.
-METAL_FUNC float2 elements(thread simdgroup_matrix<float, 8, 8>& matrix) { return float2(matrix.thread_elements()); }
+// This lane's two elements of a fragment, the first of 64 that the type of thread_elements() has.
+METAL_FUNC float2 elements(thread simdgroup_matrix<float, 8, 8>& matrix) {
+  return float2(matrix.thread_elements()[0], matrix.thread_elements()[1]);
+}
 
 METAL_FUNC void put_elements(thread simdgroup_matrix<float, 8, 8>& matrix, float2 value) {
   matrix.thread_elements()[0] = value.x;

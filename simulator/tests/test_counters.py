@@ -81,7 +81,7 @@ kernel void totals(device const float* x, device float2* y, uint i [[thread_posi
   simdgroup_matrix<float, 8, 8> sum;
   simdgroup_load(sum, x, 8);
   float2 total = y[i];
-  total += float2(sum.thread_elements());
+  total += float2(sum.thread_elements()[0], sum.thread_elements()[1]);
   y[i] = total;
 }
 struct Two {

@@ -213,6 +213,12 @@ REFUSED = {
         6,
         "not known to compile on a Mac",
     ),
+    "vector_of_a_matrixs_elements": (
+        "#include <metal_simdgroup_matrix>\nkernel void f(device float2* x) {\n  simdgroup_float8x8 a(1.0f);\n"
+        "  x[0] = float2(a.thread_elements());\n}",
+        6,
+        "no matching conversion",
+    ),
     "matrix_of_another_shape": (
         "#include <metal_simdgroup_matrix>\nkernel void f(device float* x) {\n  simdgroup_matrix<float, 16, 16> a;\n}",
         5,

@@ -346,13 +346,15 @@ def test_thread_elements():
           simdgroup_load(a, x);
           lanes[lane * 2] = a.thread_elements()[0];
           lanes[lane * 2 + 1] = a.thread_elements()[1];
-          a.thread_elements() += float2(100);
+          reinterpret_cast<thread float2&>(a.thread_elements()) += float2(100);
           simdgroup_store(a, out);
           b = a;
           b.thread_elements()[0] = lane;
           b.thread_elements()[1] = -float(lane);
           simdgroup_multiply_accumulate(c, d, b, a);  // b and a in elements, d in the leader
-          c.thread_elements() *= 2;
+          thread auto& elements = c.thread_elements();
+          elements[0] *= 2;
+          elements[1] *= 2;
           simdgroup_multiply(d, c, d);
           simdgroup_store(d, product);
         }
@@ -376,7 +378,8 @@ def test_products_of_thread_elements():
           ushort row = (lane / 4 & 4) + lane / 2 % 4, column = (lane / 4 & 2) * 2 + lane % 2 * 2;
           simdgroup_float8x8 m[3];
           for (int i = 0; i < 3; ++i) {
-            m[i].thread_elements() = float2(x[i * 64 + row * 8 + column], x[i * 64 + row * 8 + column + 1]);
+            m[i].thread_elements()[0] = x[i * 64 + row * 8 + column];
+            m[i].thread_elements()[1] = x[i * 64 + row * 8 + column + 1];
           }
           simdgroup_multiply_accumulate(m[2], m[0], m[1], m[2]);
           out[row * 8 + column] = m[2].thread_elements()[0];
