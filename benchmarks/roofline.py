@@ -15,6 +15,7 @@ from records import Record
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 MARKERS = dict(zip(OPS, "os^"))
 
@@ -33,6 +34,7 @@ def draw_axes(axes: plt.Axes, records: Sequence[Record], chip: Chip, dtype: str)
         speeds = [2e-9 * r.useful_fma / r.modelled_ms for r in ours]
         axes.scatter(list(map(intensity, ours)), speeds, marker=marker, s=18, alpha=0.7, label=op.replace("_", " "))
     axes.set(xscale="log", yscale="log", title=f"{chip.name}, {dtype}", xlabel="useful FLOP per compulsory byte")
+    axes.xaxis.set_minor_formatter(NullFormatter())  # of a short axis their labels run into each other
     axes.grid(True, which="both", alpha=0.2)
 
 
