@@ -42,7 +42,7 @@ def ran(folder: Path, step: str, *operations: str) -> None:
 
 def test_plan_train_and_predict_with_what_torch_2_7_had(tmp_path, simulator):
     assert "It worked" in run_demo(tmp_path, "--iterations", "5", MPS_SIMULATOR_TORCH="2.7")
-    ran(tmp_path, "train_fold_0_on_mps", "forward", "input_grad", "weight_grad", "bias_grad")
+    ran(tmp_path, "train_fold_0_on_mps", "forward", "input_grad", "weight_grad")
     ran(tmp_path, "predict_on_mps", "forward")
     # Three layers; five steps of training, one of validation, and then the eight mirrorings of a whole case.
     assert recorded(tmp_path, "train_fold_0_on_mps")["calls"]["ConvTranspose3d"] == 3 * (5 + 1 + 8)
@@ -51,7 +51,7 @@ def test_plan_train_and_predict_with_what_torch_2_7_had(tmp_path, simulator):
 def test_residual_encoder_and_an_ensemble_of_folds(tmp_path, simulator):
     assert "It worked" in run_demo(tmp_path, "--plans", "resenc", "--folds", "0", "1", "--iterations", "3")
     for fold in (0, 1):
-        ran(tmp_path, f"train_fold_{fold}_on_mps", "forward", "input_grad", "weight_grad", "bias_grad")
+        ran(tmp_path, f"train_fold_{fold}_on_mps", "forward", "input_grad", "weight_grad")
     ran(tmp_path, "predict_on_mps", "forward")
     # Three layers, eight mirrorings, two networks.
     assert recorded(tmp_path, "predict_on_mps")["calls"]["ConvTranspose3d"] == 3 * 8 * 2
