@@ -243,11 +243,11 @@ FAULTS = [
         "every second output meets the wrong tap",
     ),
     Fault(
-        "last row of fragments",
+        "second row of fragments",
         PHASES_GEMM,
-        "int(uint(t.rows + 7) / 8) - simdgroup",
-        "int(uint(t.rows) / 8) - simdgroup",
-        "the last voxels of a box hold the bias alone",
+        "min(t.fragment_rows, int(uint(t.rows + 7) / 8) - simdgroup * t.fragment_rows);",
+        "1;",
+        "every second 8 voxels hold the bias alone",
     ),
     Fault(
         "last output of an odd width",
