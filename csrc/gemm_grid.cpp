@@ -4,6 +4,7 @@
 
 #include "integers.h"
 #include "phase_tile.h"
+#include "scalar_grid.h"
 
 namespace mps_conv_transpose3d {
 namespace {
@@ -95,17 +96,26 @@ double bytes_of(Pass pass, const Cut& cut, const ConvTranspose3dParams& p, const
   return input * reads + output + weight;
 }
 
+// What does not depend on how the depth is split.
+struct Costs {
+  double step;    // cycles
+  double memory;  // cycles of a core that would move all bytes
+  double around;  // to look up where a tile lies, and to store it
+
+  Costs(Pass pass, const Cut& cut, const ConvTranspose3dParams& p, const Device& device)
+      : step(cycles_of_step(pass, cut, p)),
+        memory(kCyclesOfAByte * bytes_of(pass, cut, p, device)),
+        around(pass == Pass::weight_grad ? 1200 : 560) {}
+};
+
 // Of so many threadgroups, each of a sum of `depth`.
-double cycles_of_grid(Pass pass, const Cut& cut, int64_t threadgroups, int64_t depth, const ConvTranspose3dParams& p,
-                      const Device& device) {
-  // To look up where a tile lies, and to store it.
-  const double around = pass == Pass::weight_grad ? 1200 : 560;
+double cycles_of_grid(const Cut& cut, const Costs& costs, int64_t threadgroups, int64_t depth, const Device& device) {
   const int64_t on_a_core = threadgroups_on_a_core(threadgroups, kResident, device.cores);
   const double steps = static_cast<double>(ceil_div(depth, cut.tile.depth()));
   // Its share of what is read or written once.
-  const double memory = kCyclesOfAByte * bytes_of(pass, cut, p, device) / static_cast<double>(threadgroups);
+  const double memory = costs.memory / static_cast<double>(threadgroups);
   // A threadgroup alone on its core leaves a third of it idle: nothing hides the latency of its arithmetic.
-  const double arithmetic = (on_a_core == 1 ? 1.5 : 1) * (steps * cycles_of_step(pass, cut, p) + around);
+  const double arithmetic = (on_a_core == 1 ? 1.5 : 1) * (steps * costs.step + costs.around);
   // Neither hides all of the other.
   return static_cast<double>(on_a_core) * (std::max(arithmetic, memory) + 0.1 * std::min(arithmetic, memory));
 }
@@ -121,6 +131,7 @@ Tiling choose_split(const Cut& cut, const ConvTranspose3dParams& p, const Device
   // Two more rows: a bias gradient's sums, and what rounding took from them.
   const int64_t sums = (p.in_channels + 2) * int64_t{p.columns} * p.groups;
   const int64_t most = std::clamp<int64_t>(kPartialSums / sums, 1, ceil_div(depth, kLeastLength));
+  const Costs costs(Pass::weight_grad, cut, p, device);
   Tiling best{};
   int64_t last_wanted = 0;
   // As many as are resident on a core and fewer, then whole waves of those; of a product that makes waves by itself a
@@ -134,7 +145,7 @@ Tiling choose_split(const Cut& cut, const ConvTranspose3dParams& p, const Device
     }
     last_wanted = wanted;
     const SplitK split = make_split(wanted, p.batch, positions_of(p), cut.tile.depth());
-    double time = cycles_of_grid(Pass::weight_grad, cut, tiles * split.splits, split.length, p, device);
+    double time = cycles_of_grid(cut, costs, tiles * split.splits, split.length, device);
     if (split.splits > 1) {
       time += kCyclesOfADispatch + kCyclesOfASum * static_cast<double>(split.splits * sums) / device.cores;
     }
@@ -190,7 +201,8 @@ Tiling choose_tiling(Pass pass, Method method, const ConvTranspose3dParams& p, c
   Tiling best{};
   for (int rows = highest; rows > 0; rows -= unit) {
     const Cut cut(tile, rows, product);
-    const double time = cycles_of_grid(pass, cut, cut.tiles() * p.groups * p.batch, product.depth, p, device);
+    const Costs costs(pass, cut, p, device);
+    const double time = cycles_of_grid(cut, costs, cut.tiles() * p.groups * p.batch, product.depth, device);
     if (best.rows == 0 || time < best.time) {
       best = {rows, {}, time};
     }
@@ -200,9 +212,9 @@ Tiling choose_tiling(Pass pass, Method method, const ConvTranspose3dParams& p, c
 
 Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, const Tiling& tiling) {
   const Product product = product_of(pass, method, p);
-  const Tile tile = tile_of(method);
-  const int64_t row_tiles = ceil_div(product.rows, tiling.rows), column_tiles = ceil_div(product.columns, tile.n);
-  const int64_t work = row_tiles * tiling.rows * column_tiles * tile.n * product.depth;
+  const Cut cut(tile_of(method), tiling.rows, product);
+  const int64_t row_tiles = cut.row_tiles, column_tiles = cut.column_tiles;
+  const int64_t work = cut.tiles() * cut.rows * cut.tile.n * product.depth;
   // Along x lie the tiles that share the larger operand, so that it is read from memory once.
   switch (pass) {
     case Pass::forward:
@@ -227,17 +239,17 @@ Grid phases_grid(const ConvTranspose3dParams& p, const PhaseTile& t) {
 }
 
 Grid sum_splits_grid(const ConvTranspose3dParams& p, const SplitK& split_k, bool with_bias, const Device& device) {
-  // As the kernel has it: 4 elements of the weight for each of 256 threads, or 8 channels of the bias. A core gets as
-  // many threadgroups as any other, of the weight no more than 4, which go on to further elements.
-  constexpr int64_t kElements = 4 * 256, kChannels = 8, kOnACore = 4;
-  const int64_t of_bias = with_bias ? ceil_div(int64_t{p.groups} * p.out_channels, kChannels) : 0;
+  // A threadgroup has so many elements of the weight, or a channel of the bias for each simdgroup. A core gets as many
+  // threadgroups as any other, of the weight no more than 4, which go on to further elements.
+  constexpr int64_t kElements = int64_t{kSumElements} * kThreads, kOnACore = 4;
+  const int64_t of_bias = with_bias ? ceil_div(int64_t{p.groups} * p.out_channels, kMaxSimdgroups) : 0;
   const int64_t elements = split_k.splits > 1 ? int64_t{p.groups} * p.in_channels * p.columns : 0;
   const int64_t of_weight = std::min(ceil_div(elements, kElements), kOnACore * device.cores);
   int64_t threadgroups = of_bias + of_weight;
   if (of_weight > 0) {
     threadgroups = ceil_div(threadgroups, device.cores) * device.cores;
   }
-  return {{threadgroups * 256, 1, 1}, {256, 1, 1}, elements * split_k.splits};
+  return {{threadgroups * kThreads, 1, 1}, {kThreads, 1, 1}, elements * split_k.splits};
 }
 
 }  // namespace mps_conv_transpose3d

@@ -11,6 +11,7 @@ namespace py = pybind11;
 using namespace mps_conv_transpose3d;
 
 PYBIND11_MODULE(_plan, m) {
+  m.attr("MAX_PHASE_ELEMENTS") = static_cast<int>(kMaxPhaseElements);
   m.doc() = "Which kernel computes a pass of ConvTranspose3d, and over which grid.";
 
   py::enum_<Pass>(m, "Pass")

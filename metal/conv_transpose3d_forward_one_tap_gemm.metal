@@ -26,8 +26,7 @@ template <typename T, int kM, int kN, int kSumDepth>
   using TileA = StagedTile<T, kM, kK, false>;
   using TileB = StagedTile<T, kN, kK, false>;
   using Gemm = TileGemm<TileA, TileB, kSumDepth>;
-  threadgroup typename TileA::Vector staged[TileA::kVectors + TileB::kVectors];
-  static_assert(Gemm::kExchange * sizeof(float2) <= sizeof(staged), "the slices are exchanged where tiles were");
+  threadgroup typename TileA::Vector staged[Gemm::kVectors];
   threadgroup typename TileA::Vector *a = staged, *b = staged + TileA::kVectors;
   threadgroup int row_x[kM], row_y[kM], column_y[kN];
   threadgroup float column_bias[kN];

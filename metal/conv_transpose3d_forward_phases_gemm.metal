@@ -202,8 +202,7 @@ struct PhaseSums {
   METAL_FUNC void add_to_total(int f) {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      put_elements(total[i][f], elements(total[i][f]) + elements(sum[i][f]));
-      sum[i][f] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+      move_to_total(sum[i][f], total[i][f]);
     }
   }
 
@@ -423,6 +422,7 @@ template <typename T, bool kK3S2>
   threadgroup Element *x_own = x_tile + thread_index * kPhaseDepth,
                       *w_own = w_tile + (lane * kPhaseDepth + simdgroup) * 8;
   const Extent pitch = t.pitch;
+  const int shifts = t.shifts.d * t.shifts.h * t.shifts.w;
   int sum_steps = 0;
   if (!kK3S2) {
     const int taps_of_output = ((depth.taps - 1) / depth.tap_step + 1) * ((height.taps - 1) / height.tap_step + 1) *
@@ -492,7 +492,6 @@ template <typename T, bool kK3S2>
           x_c += kPhaseDepth * x_channel;
           w_c += kPhaseDepth * w_channel;
           threadgroup_barrier(mem_flags::mem_threadgroup);
-          const int shifts = t.shifts.d * t.shifts.h * t.shifts.w;
           if (fragment_rows == 1) {
             multiply_staged<1>(sums, tables, x_row, w_tile, pitch, shifts);
           } else {

@@ -22,8 +22,7 @@ template <typename T, int kM, int kN>
   using TileA = StagedTile<T, kM, kK, true>;
   using TileB = StagedTile<T, kN, kK, true>;
   using Gemm = TileGemm<TileA, TileB, 64>;
-  threadgroup typename TileA::Vector staged[TileA::kVectors + TileB::kVectors];
-  static_assert(Gemm::kExchange * sizeof(float2) <= sizeof(staged), "the slices are exchanged where tiles were");
+  threadgroup typename TileA::Vector staged[Gemm::kVectors];
   threadgroup typename TileA::Vector *a = staged, *b = staged + TileA::kVectors;
   threadgroup Column column[kAhead];
   threadgroup Position position[kN];

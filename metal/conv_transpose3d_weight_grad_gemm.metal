@@ -93,8 +93,7 @@ template <typename T, int kM, int kN>
   using TileA = StagedTile<T, kM, kK, true>;
   using TileB = StagedTile<T, kN, kK, false>;
   using Gemm = TileGemm<TileA, TileB, 32>;
-  threadgroup typename TileA::Vector staged[TileA::kVectors + TileB::kVectors];
-  static_assert(Gemm::kExchange * sizeof(float2) <= sizeof(staged), "the slices are exchanged where tiles were");
+  threadgroup typename TileA::Vector staged[Gemm::kVectors];
   threadgroup typename TileA::Vector *a = staged, *b = staged + TileA::kVectors;
   threadgroup Position position[kAhead];
   threadgroup Column column[kN];
@@ -219,9 +218,6 @@ template <typename T, int kM, int kN>
   }
 }
 
-// Elements of the weight that a thread adds up at a time, and simdgroups of a threadgroup.
-enum { kSumElements = 4, kSumSimdgroups = 8 };
-
 // With has_bias the gradient of one output channel's bias, by one simdgroup: the partial sums of every split, and of
 // the taps that together reach each output once: of each axis those from `padding` on, one for each phase.
 template <typename T>
@@ -253,17 +249,17 @@ template <typename T>
     uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]]) {
   const int outputs = p.groups * p.out_channels;
-  const int of_bias = has_bias ? (outputs + kSumSimdgroups - 1) / kSumSimdgroups : 0;
+  const int of_bias = has_bias ? (outputs + kMaxSimdgroups - 1) / kMaxSimdgroups : 0;
   if (has_bias && int(threadgroup_index) < of_bias) {
-    const int o = int(threadgroup_index) * kSumSimdgroups + int(simdgroup);
+    const int o = int(threadgroup_index) * kMaxSimdgroups + int(simdgroup);
     if (o < outputs) {
       sum_bias_splits(partial_sums, grad_bias, p, split_k, o, int(lane));
     }
     return;
   }
   const int elements = p.groups * p.in_channels * p.columns;
-  const int index = (int(threadgroup_index) - of_bias) * kSumSimdgroups * 32 + int(thread_index);
-  const int step = (int(threadgroups) - of_bias) * kSumSimdgroups * 32 * kSumElements;
+  const int index = (int(threadgroup_index) - of_bias) * kMaxSimdgroups * 32 + int(thread_index);
+  const int step = (int(threadgroups) - of_bias) * kMaxSimdgroups * 32 * kSumElements;
   for (int element = index * kSumElements; element < elements; element += step) {
     device const float* sums = partial_sums + element;
     if (element + kSumElements <= elements) {

@@ -31,6 +31,12 @@ METAL_FUNC void put_elements(thread simdgroup_matrix<float, 8, 8>& matrix, float
   matrix.thread_elements()[1] = value.y;
 }
 
+// Adds what has been summed to a total, and begins anew.
+METAL_FUNC void move_to_total(thread simdgroup_matrix<float, 8, 8>& sum, thread simdgroup_matrix<float, 8, 8>& total) {
+  put_elements(total, elements(total) + elements(sum));
+  sum = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+}
+
 // An operand as staged: kRows rows or columns of the product, and kDepth deep. Along k the elements of one row (column)
 // are neighbours, else those of one k. Lines are padded by 16 bytes, so that the 8 lines of a fragment lie in different
 // banks.
@@ -77,8 +83,11 @@ struct TileGemm {
   static constexpr constant bool kHasTotal = kSumDepth > 0;
   // Rows of fragments that a simdgroup has in the end.
   static constexpr constant int kOwnM = kFragmentsM / kSlices;
-  // What join_slices() needs, in float2.
-  static constexpr constant int kExchange = (kSlices - 1) * kSimdgroupsN * kFragmentsN * 32;
+  // Vectors of both tiles, the second behind the first. The slices are joined where the tiles were.
+  static constexpr constant int kVectors = TileA::kVectors + TileB::kVectors;
+  static_assert((kSlices - 1) * kSimdgroupsN * kFragmentsN * 32 * sizeof(float2) <=
+                    kVectors * sizeof(typename TileA::Vector),
+                "room for what join_slices() exchanges");
   static_assert(kFragmentsM == 4, "what multiply() tells apart");
   static_assert(kSlices == 1 || (kSimdgroupsM == 1 && kHasTotal), "the rows of a slice are those of the tile");
 
@@ -144,8 +153,8 @@ struct TileGemm {
 
   template <int kRows>
   METAL_FUNC void multiply_rows(threadgroup const Staged* a, threadgroup const Staged* b) {
-    simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kFragmentsM],
-        fragment_b;  // a kernel's registers are fixed
+    // As many as there are rows at most: a kernel's registers are fixed.
+    simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kFragmentsM], fragment_b;
 #pragma unroll
     for (int k = 0; k < kSliceFragments; ++k) {
 #pragma unroll
@@ -174,8 +183,7 @@ struct TileGemm {
     for (int i = 0; i < kFragmentsM; ++i) {
 #pragma unroll
       for (int j = 0; j < kFragmentsN; ++j) {
-        put_elements(total[i][j], elements(total[i][j]) + elements(sum[i][j]));
-        sum[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+        move_to_total(sum[i][j], total[i][j]);
       }
     }
     depth = 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -31,6 +32,15 @@ def method(request: pytest.FixtureRequest) -> Iterator[str]:
     torch.ops.mps_conv_transpose3d.force_method(request.param)
     yield request.param
     torch.ops.mps_conv_transpose3d.force_method(None)
+
+
+@contextlib.contextmanager
+def gpu_of(cores: int) -> Iterator[None]:
+    torch.ops.mps_conv_transpose3d.force_cores(cores)
+    try:
+        yield
+    finally:
+        torch.ops.mps_conv_transpose3d.force_cores(None)
 
 
 def to_mps(tensor: torch.Tensor) -> torch.Tensor:
@@ -133,23 +143,17 @@ def cores_of_each_height(method: str) -> list[int]:
 def test_tiles_of_every_height(method: str, dtype: torch.dtype) -> None:
     every = cores_of_each_height(method)
     assert len(every) > 1
-    try:
-        for cores in every:
-            torch.ops.mps_conv_transpose3d.force_cores(cores)
+    for cores in every:
+        with gpu_of(cores):
             check_case(HEIGHTS, make_tensors(HEIGHTS, dtype), to_mps, backward=method not in FORWARD_METHODS)
-    finally:
-        torch.ops.mps_conv_transpose3d.force_cores(None)
 
 
 @pytest.mark.parametrize("cores", [1, 8, 38, 100])
 @pytest.mark.parametrize("case", [BY_NAME["tiles_32x32x32"], BY_NAME["tiles_overlapping_65"]], ids=lambda c: c.name)
 def test_what_is_planned_for_any_gpu(case: Case, cores: int, dtype: torch.dtype) -> None:
     """Splits that begin in one sample and end in another, fragments of one row, slices."""
-    try:
-        torch.ops.mps_conv_transpose3d.force_cores(cores)
+    with gpu_of(cores):
         check_case(case, make_tensors(case, dtype), to_mps)
-    finally:
-        torch.ops.mps_conv_transpose3d.force_cores(None)
 
 
 def test_no_such_method() -> None:

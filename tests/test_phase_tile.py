@@ -80,8 +80,7 @@ def test_a_tile_fits(case: Case) -> None:
         assert 32 <= threads <= 256 and threads % 32 == 0 and t.fragment_rows in (1, 2)
         assert threads // 32 == math.ceil(t.rows / (8 * t.fragment_rows))
         assert t.positions <= 4 * threads
-        assert (
-            t.positions * 8 < 4736
-        )  # elements; what is over holds the weights, and the simulator's checks see to that
+        # 8 channels of each; what is over holds the weights, and the simulator's checks see to that.
+        assert t.positions * 8 < _plan.MAX_PHASE_ELEMENTS
         assert step.threads[0] % threads == 0
     assert math.prod(t.shifts) <= 32

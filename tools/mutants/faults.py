@@ -210,8 +210,8 @@ FAULTS = [
     Fault(
         "missing barrier after staging",
         PHASES_GEMM,
-        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          const int shifts",
-        "          const int shifts",
+        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          if (fragment_rows == 1) {",
+        "          if (fragment_rows == 1) {",
         "a tile is multiplied before the other threads have brought their part",
     ),
     Fault(

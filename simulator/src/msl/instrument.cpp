@@ -342,6 +342,7 @@ class Instrumenter {
     } else if (op == "shl" && t.bits == 64 && t.count == 1 && contains(i.rest, ", 32")) {
       pairs_.insert(i.result);  // the upper half of a pair that is put together
     } else if (op == "or" && joins_pair(i.rest)) {
+      // And its lower half.
     } else if (op == "add" || op == "sub" || op == "and" || op == "or" || op == "xor" || op == "icmp") {
       add_integer(t, kInteger, kInteger64);
     } else if (op == "select") {
