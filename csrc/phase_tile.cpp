@@ -95,7 +95,7 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
   constexpr int64_t kResident = 3;         // for which a core has threadgroup memory
   constexpr int64_t kCoreSimdgroups = 16;  // for which it has registers, some 100 for a thread
   constexpr int64_t kBusy = 6;             // simdgroups that hide the latency of a core's arithmetic
-  constexpr int kMinRows = 16, kMaxSimdgroupsOfTile = 8;
+  constexpr int kMinRows = 16;
   const int64_t taps = taps_of(p, {p.depth.shifts, p.height.shifts, p.width.shifts});
   const int64_t tiles = phase_column_tiles(p) * p.batch * p.groups, steps = ceil_div(p.in_channels, kPhaseDepth);
   const int64_t w_memory = taps_of(p, shifts) * 8;
@@ -130,7 +130,7 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
       for (int k = 0; k < along_d.count; ++k) {
         const Extent box{along_d.size[k], along_h.size[j], along_w.size[i]};
         const int rows = box.d * box.h * box.w;
-        if (rows < few || rows > 8 * kPhaseRows * kMaxSimdgroupsOfTile) {
+        if (rows < few || rows > 8 * kPhaseRows * kMaxSimdgroups) {
           continue;
         }
         const int64_t positions = staged_of(box, shifts).positions;
@@ -140,7 +140,7 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
         const int64_t boxes = int64_t{along_d.boxes[k]} * along_h.boxes[j] * along_w.boxes[i];
         for (int fragment_rows = kPhaseRows; fragment_rows > 0; --fragment_rows) {
           const int64_t simdgroups = ceil_div(rows, 8 * fragment_rows);
-          if (simdgroups > kMaxSimdgroupsOfTile || positions > kOwnPhasePositions * 32 * simdgroups) {
+          if (simdgroups > kMaxSimdgroups || positions > kOwnPhasePositions * 32 * simdgroups) {
             continue;
           }
           const int64_t t = time(box, fragment_rows, boxes, positions);

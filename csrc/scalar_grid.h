@@ -8,9 +8,6 @@
 
 namespace mps_conv_transpose3d {
 
-// Threads of a threadgroup.
-inline constexpr uint32_t kThreads = 32 * kMaxSimdgroups;
-
 // How a weight's or bias's gradient by these kernels is cut.
 SplitK choose_parts(Pass pass, Method method, const ConvTranspose3dParams& params, const Device& device);
 

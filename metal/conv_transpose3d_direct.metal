@@ -115,13 +115,12 @@ METAL_FUNC int channel_tiles(int channels) { return (channels + kDirectChannels 
 
 // grid: x = W, y = H, z = (n, group, d, tile of o) of the output: tiles of one plane read the same input
 template <typename T>
-[[kernel]] void conv_transpose3d_forward(device const T* input [[buffer(kInputBuffer)]],
-                                         device const T* weight [[buffer(kWeightBuffer)]],
-                                         device T* output [[buffer(kOutputBuffer)]],
-                                         constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-                                         constant uint& first [[buffer(kFirstBuffer)]],
-                                         device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
-                                         uint3 position [[thread_position_in_grid]]) {
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward(
+    device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
+    device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]],
+    device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
+    uint3 position [[thread_position_in_grid]]) {
   const int z = int(position.z + first), tiles = channel_tiles(p.out_channels);
   const int plane = z / tiles, o = z % tiles * kDirectChannels, d = plane % p.depth.output;
   const SampleGroup of = sample_group(p, plane / p.depth.output);
@@ -172,12 +171,10 @@ METAL_FUNC void input_grad_at(thread float* totals, device const T* gy, device c
 
 // grid: x = W, y = H, z = (n, group, d, tile of c) of the input: tiles of one plane read the same
 template <typename T>
-[[kernel]] void conv_transpose3d_input_grad(device T* grad_input [[buffer(kInputBuffer)]],
-                                            device const T* weight [[buffer(kWeightBuffer)]],
-                                            device const T* grad_output [[buffer(kOutputBuffer)]],
-                                            constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-                                            constant uint& first [[buffer(kFirstBuffer)]],
-                                            uint3 position [[thread_position_in_grid]]) {
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_input_grad(
+    device T* grad_input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]], uint3 position [[thread_position_in_grid]]) {
   const int z = int(position.z + first), tiles = channel_tiles(p.in_channels);
   const int plane = z / tiles, c = z % tiles * kDirectChannels, row = quotient(plane, p.inputs.d);
   const int d = plane - row * p.depth.input;
@@ -210,7 +207,7 @@ template <typename T>
 // Partial sums [part][c][o][tap].
 // threadgroups: x = tap, y = o of the group, z = (part, c). Threads: x along W, y over the rows (d, h) of the input.
 template <typename T>
-[[kernel]] void conv_transpose3d_weight_grad(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
     device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kFirstBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
@@ -264,7 +261,7 @@ enum { kPositionsAtOnce = 8 };
 // Partial sums [part][o].
 // threadgroups: x = o, z = part
 template <typename T>
-[[kernel]] void conv_transpose3d_bias_grad(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_bias_grad(
     device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kFirstBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
     device float* partial_sums [[buffer(kPartialSumsBuffer)]], uint3 element [[threadgroup_position_in_grid]],
@@ -309,7 +306,7 @@ METAL_FUNC float sum_of_parts(device const float* partial_sums, int parts, int e
 
 // The sum of all parts, in one order. grid: x = (c, o, tap), and with has_bias then o
 template <typename T>
-[[kernel]] void conv_transpose3d_weight_grad_sum_parts(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad_sum_parts(
     device const float* partial_sums [[buffer(kPartialSumsBuffer)]], device T* grad_weight [[buffer(kWeightBuffer)]],
     device T* grad_bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
     constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
@@ -325,11 +322,10 @@ template <typename T>
 
 // grid: x = o
 template <typename T>
-[[kernel]] void conv_transpose3d_bias_grad_sum_parts(device const float* partial_sums [[buffer(kPartialSumsBuffer)]],
-                                                     device T* grad_bias [[buffer(kBiasBuffer)]],
-                                                     constant SplitK& parts [[buffer(kSplitBuffer)]],
-                                                     uint element [[thread_position_in_grid]],
-                                                     uint elements [[threads_per_grid]]) {
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_bias_grad_sum_parts(
+    device const float* partial_sums [[buffer(kPartialSumsBuffer)]], device T* grad_bias [[buffer(kBiasBuffer)]],
+    constant SplitK& parts [[buffer(kSplitBuffer)]], uint element [[thread_position_in_grid]],
+    uint elements [[threads_per_grid]]) {
   grad_bias[element] = T(sum_of_parts(partial_sums, parts.splits, int(elements), int(element)));
 }
 

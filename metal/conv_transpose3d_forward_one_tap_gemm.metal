@@ -15,7 +15,7 @@ using namespace metal;
 
 // threadgroups: x = tile of j (neighbours share the input), y = tile of m, z = (n, group)
 template <typename T, int kM, int kN, int kSumDepth>
-[[kernel]] void conv_transpose3d_forward_one_tap_gemm(
+[[kernel, max_total_threads_per_threadgroup(kGemmThreads)]] void conv_transpose3d_forward_one_tap_gemm(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kFirstBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],

@@ -114,7 +114,7 @@ struct PhaseSums {
   int steps = 0;
   const int sum_steps;  // of a kernel other than k3s2, until the sums are 64 deep
 
-  METAL_FUNC explicit PhaseSums(int until) : sum_steps(until) {
+  METAL_FUNC explicit PhaseSums(int until) thread : sum_steps(until) {
 #pragma unroll
     for (int i = 0; i < kPhaseRows; ++i) {
 #pragma unroll
@@ -126,7 +126,8 @@ struct PhaseSums {
   }
 
   template <int kRows>
-  METAL_FUNC void multiply_column(int f, thread simdgroup_matrix<Element, 8, 8>* x, threadgroup const Element* w) {
+  METAL_FUNC void multiply_column(int f, thread simdgroup_matrix<Element, 8, 8>* x,
+                                  threadgroup const Element* w) thread {
     simdgroup_matrix<Element, 8, 8> w_fragment;
     simdgroup_load(w_fragment, w, 8);
 #pragma unroll
@@ -137,7 +138,8 @@ struct PhaseSums {
 
   // All taps of a kernel of 3. `x`: of each row of fragments; `pitch`: from one shift to the next.
   template <int kRows>
-  METAL_FUNC void multiply(thread threadgroup const Element* const* x, threadgroup const Element* w, Extent pitch) {
+  METAL_FUNC void multiply(threadgroup const Element* const thread* x, threadgroup const Element* w,
+                           Extent pitch) thread {
     simdgroup_matrix<Element, 8, 8> x_fragment[kPhaseRows];
 #pragma unroll
     for (int shift = 0; shift < 8; ++shift) {
@@ -157,8 +159,8 @@ struct PhaseSums {
 
   // The taps of `count` shifts, one after another.
   template <int kRows>
-  METAL_FUNC void multiply(thread threadgroup const Element* const* x, threadgroup const Element* w,
-                           threadgroup const uint* having, threadgroup const int* shift_offset, int count) {
+  METAL_FUNC void multiply(threadgroup const Element* const thread* x, threadgroup const Element* w,
+                           threadgroup const uint* having, threadgroup const int* shift_offset, int count) thread {
     simdgroup_matrix<Element, 8, 8> x_fragment[kPhaseRows];
     for (int shift = 0; shift < count; ++shift) {
       const uint fragments = having[shift];
@@ -182,7 +184,7 @@ struct PhaseSums {
 
   // After each multiply(). Phases of a kernel of 3 have from one tap to 8.
   template <int kRows>
-  METAL_FUNC void next_step() {
+  METAL_FUNC void next_step() thread {
     ++steps;
     if (!kK3S2 && steps < sum_steps) {
       return;
@@ -199,7 +201,7 @@ struct PhaseSums {
   }
 
   template <int kRows>
-  METAL_FUNC void add_to_total(int f) {
+  METAL_FUNC void add_to_total(int f) thread {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       move_to_total(sum[i][f], total[i][f]);
@@ -207,7 +209,7 @@ struct PhaseSums {
   }
 
   // This lane's two elements of a fragment, after the last step.
-  METAL_FUNC float2 value(int i, int f) { return elements(total[i][f]) + elements(sum[i][f]); }
+  METAL_FUNC float2 value(int i, int f) thread { return elements(total[i][f]) + elements(sum[i][f]); }
 };
 
 // What a kernel other than k3s2 looks up: of each fragment of a tile its output channels and phase, and of the shifts
@@ -359,7 +361,7 @@ METAL_FUNC void store_k3s2(device T* y_row, thread const float2* value, device c
 // Multiplies what is staged by kRows rows of fragments.
 template <int kRows, typename Element, bool kK3S2>
 METAL_FUNC void multiply_staged(thread PhaseSums<Element, kK3S2>& sums, threadgroup PhaseTables<!kK3S2>& tables,
-                                thread threadgroup const Element* const* x, threadgroup const Element* w, Extent pitch,
+                                threadgroup const Element* const thread* x, threadgroup const Element* w, Extent pitch,
                                 int shifts) {
   if (kK3S2) {
     sums.template multiply<kRows>(x, w, pitch);
@@ -371,7 +373,7 @@ METAL_FUNC void multiply_staged(thread PhaseSums<Element, kK3S2>& sums, threadgr
 
 // threadgroups: x and y = tile of (o, phase) and box of q, in the tile's order, z = (n, group)
 template <typename T, bool kK3S2>
-[[kernel]] void conv_transpose3d_forward_phases_gemm(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward_phases_gemm(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kFirstBuffer)]], constant PhaseTile& t [[buffer(kPhaseTileBuffer)]],

@@ -12,7 +12,7 @@ using namespace metal;
 
 // threadgroups: x = tile of c (neighbours share the gradient of the output), y = tile of m, z = (n, group)
 template <typename T, int kM, int kN>
-[[kernel]] void conv_transpose3d_input_grad_gemm(
+[[kernel, max_total_threads_per_threadgroup(kGemmThreads)]] void conv_transpose3d_input_grad_gemm(
     device T* grad_input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kFirstBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],

@@ -40,14 +40,12 @@ inline float value_or_zero(device const T* x, int offset, bool inside) {
 // x[i] w[1] and output 2q + 1 is x[i + 1] w[0] + x[i] w[2]: 2x2x2 inputs make a cell of 2x2x2 outputs.
 // grid: x = q along W, y = q along H, z = (n, group, run of q along D, o): outputs that read the same are neighbours
 template <typename T>
-[[kernel]] void conv_transpose3d_forward_narrow(device const T* input [[buffer(kInputBuffer)]],
-                                                device const T* weight [[buffer(kWeightBuffer)]],
-                                                device T* output [[buffer(kOutputBuffer)]],
-                                                constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-                                                constant uint& first [[buffer(kFirstBuffer)]],
-                                                device const T* bias
-                                                [[buffer(kBiasBuffer), function_constant(has_bias)]],
-                                                uint3 position [[thread_position_in_grid]]) {
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward_narrow(
+    device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
+    device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]],
+    device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
+    uint3 position [[thread_position_in_grid]]) {
   const int runs = (p.depth.quotients + kNarrowRun - 1) / kNarrowRun;
   const int z = int(position.z + first), run = z / p.out_channels, n = run / runs / p.groups;
   const int group = run / runs % p.groups, o = group * p.out_channels + z % p.out_channels;
@@ -158,12 +156,10 @@ inline PlaneTargets targets_of(Targets h, Targets w) {
 
 // grid: x = W, y = H, z = (n, c, run of D) of the input
 template <typename T>
-[[kernel]] void conv_transpose3d_input_grad_narrow(device T* grad_input [[buffer(kInputBuffer)]],
-                                                   device const T* weight [[buffer(kWeightBuffer)]],
-                                                   device const T* grad_output [[buffer(kOutputBuffer)]],
-                                                   constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-                                                   constant uint& first [[buffer(kFirstBuffer)]],
-                                                   uint3 position [[thread_position_in_grid]]) {
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_input_grad_narrow(
+    device T* grad_input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kFirstBuffer)]], uint3 position [[thread_position_in_grid]]) {
   const int runs = (p.depth.input + kNarrowRun - 1) / kNarrowRun, channels = p.groups * p.in_channels;
   const int z = int(position.z + first);
   const int channel = z / runs, n = channel / channels, c = channel % channels, group = c / p.in_channels;
@@ -209,7 +205,7 @@ enum { kPlainTerms = 64 };
 // Lane t of a simdgroup keeps the sum of tap t, lane 27 that of the bias.
 // threadgroups: x = (c, o of the group), z = part. Threads: x along W, y over the rows.
 template <typename T>
-[[kernel]] void conv_transpose3d_weight_grad_narrow(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad_narrow(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
     device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kFirstBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],

@@ -88,9 +88,11 @@ constexpr int tile_rows_unit(int m) { return m / 4; }
 // The matrix kernels keep sets of taps, or of shifts, of the three axes in one word, whose last bit is for "none".
 enum { kMaxReachBits = 31 };
 
-// Simdgroups of a threadgroup that sums: 256 threads. And elements of the weight of which each thread adds up the
-// splits.
-enum { kMaxSimdgroups = 8, kSumElements = 4 };
+// Simdgroups, and threads, of a threadgroup of any other kernel at most.
+enum { kMaxSimdgroups = 8, kThreads = 32 * kMaxSimdgroups };
+
+// Elements of the weight of which each thread adds up the splits.
+enum { kSumElements = 4 };
 
 // Elements that a thread computes: of a narrow kernel along the depth, of a direct one along the channels.
 enum { kNarrowRun = 4, kDirectChannels = 16 };

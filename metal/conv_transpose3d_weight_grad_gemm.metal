@@ -82,7 +82,7 @@ METAL_FUNC void store_tile(thread Gemm& gemm, device Out* to, int row_length, in
 // partial sums of the bias gradient.
 // threadgroups: x = tile of c (neighbours share the gradient of the output), y = tile of j, z = (split, group)
 template <typename T, int kM, int kN>
-[[kernel]] void conv_transpose3d_weight_grad_gemm(
+[[kernel, max_total_threads_per_threadgroup(kGemmThreads)]] void conv_transpose3d_weight_grad_gemm(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
     device T* grad_weight [[buffer(kWeightBuffer)]], device const T* grad_output [[buffer(kOutputBuffer)]],
     constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant uint& first [[buffer(kFirstBuffer)]],
@@ -241,7 +241,7 @@ METAL_FUNC void sum_bias_splits(device float* partial_sums, device T* grad_bias,
 // The partial sums of every split, added in one order; of a single one those of the bias alone.
 // threadgroups: x; with has_bias the first ones have an output channel for each simdgroup, the others share the weight
 template <typename T>
-[[kernel]] void conv_transpose3d_weight_grad_sum_splits(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad_sum_splits(
     device float* partial_sums [[buffer(kPartialSumsBuffer)]], device T* grad_weight [[buffer(kWeightBuffer)]],
     device T* grad_bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
     constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant SplitK& split_k [[buffer(kSplitBuffer)]],

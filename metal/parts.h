@@ -13,7 +13,7 @@ struct Part {
   int n, begin, end;
   int left;
 
-  METAL_FUNC void next(constant SplitK& split) {
+  METAL_FUNC void next(constant SplitK& split) thread {
     ++n;
     begin = 0;
     end = min(left, split.of_sample.value);

@@ -48,7 +48,7 @@ struct LineStager {
   int line, column, step;
 
   METAL_FUNC LineStager(threadgroup typename Tile::Vector* tile, device const T* first, int line_step,
-                        uint thread_index) {
+                        uint thread_index) thread {
     line = int(thread_index / kVectors);
     column = int(thread_index % kVectors) * 4;
     step = kLineStep * line_step;
@@ -57,7 +57,7 @@ struct LineStager {
   }
 
   // Of the lines, the first `lines` exist, and of each the first `length` elements; the others are zero.
-  METAL_FUNC void stage(int lines, int length) const {
+  METAL_FUNC void stage(int lines, int length) const thread {
     const bool all = lines >= kLines && length >= kLength;
     device const T* vector = from;
 #pragma unroll

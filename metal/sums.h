@@ -10,14 +10,14 @@ using namespace metal;
 struct Sum {
   float value = 0, lost = 0;
 
-  void add(float term) {
+  void add(float term) thread {
     const float next = value + term;
     const float added = next - value;
     lost += (value - (next - added)) + (term - added);
     value = next;
   }
 
-  void add(float term, float lost_by_term) {
+  void add(float term, float lost_by_term) thread {
     add(term);
     lost += lost_by_term;
   }

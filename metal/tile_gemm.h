@@ -101,7 +101,7 @@ struct TileGemm {
   int depth = 0;       // of sum
 
   // Of the tile's rows and columns so many exist.
-  METAL_FUNC TileGemm(uint simdgroup, uint lane_index, int tile_rows, int tile_columns) {
+  METAL_FUNC TileGemm(uint simdgroup, uint lane_index, int tile_rows, int tile_columns) thread {
 #pragma unroll
     for (int i = 0; i < kFragmentsM; ++i) {
 #pragma unroll
@@ -128,7 +128,7 @@ struct TileGemm {
 
   // What is staged exists for the first `length` k, and is zero beyond.
   METAL_FUNC void multiply(threadgroup const typename TileA::Vector* a, threadgroup const typename TileB::Vector* b,
-                           int length) {
+                           int length) thread {
     threadgroup const Staged* own_a = reinterpret_cast<threadgroup const Staged*>(a) + from_a;
     threadgroup const Staged* own_b = reinterpret_cast<threadgroup const Staged*>(b) + from_b;
     switch (kSlices == 1 || slice * kSliceFragments * 8 < length ? rows : 0) {
@@ -152,7 +152,7 @@ struct TileGemm {
   }
 
   template <int kRows>
-  METAL_FUNC void multiply_rows(threadgroup const Staged* a, threadgroup const Staged* b) {
+  METAL_FUNC void multiply_rows(threadgroup const Staged* a, threadgroup const Staged* b) thread {
     // As many as there are rows at most: a kernel's registers are fixed.
     simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kFragmentsM], fragment_b;
 #pragma unroll
@@ -178,7 +178,7 @@ struct TileGemm {
     }
   }
 
-  METAL_FUNC void add_to_total() {
+  METAL_FUNC void add_to_total() thread {
 #pragma unroll
     for (int i = 0; i < kFragmentsM; ++i) {
 #pragma unroll
@@ -190,7 +190,7 @@ struct TileGemm {
   }
 
   // After the last multiply(), and a barrier: adds up the slices, of which each then has kOwnM rows of fragments.
-  METAL_FUNC void join_slices(threadgroup typename TileA::Vector* staged) {
+  METAL_FUNC void join_slices(threadgroup typename TileA::Vector* staged) thread {
     if (kSlices == 1) {
       return;
     }
@@ -224,10 +224,10 @@ struct TileGemm {
     }
   }
 
-  METAL_FUNC float2 fragment_value(int i, int f) {
+  METAL_FUNC float2 fragment_value(int i, int f) thread {
     return kHasTotal ? elements(total[i][f]) + elements(sum[i][f]) : elements(sum[i][f]);
   }
 
   // This lane's two elements of a fragment of its own: in row `row + i * kStepM`, from column `column + f * kStepN` on.
-  METAL_FUNC float2 value(int i, int f) { return kSlices == 1 ? fragment_value(i, f) : elements(total[i][f]); }
+  METAL_FUNC float2 value(int i, int f) thread { return kSlices == 1 ? fragment_value(i, f) : elements(total[i][f]); }
 };
