@@ -4,6 +4,7 @@ Where torch, Metal or a compiler is missing, or the build fails, the Python pack
 ``mps_conv_transpose3d`` says why when asked. ``MPS_CONV_TRANSPOSE3D_REQUIRE_BRIDGE=1`` makes that an error.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -53,6 +54,16 @@ def run(command: list[object]) -> None:
         raise BuildError(errors[0])
 
 
+def describe(package: Path) -> list[str]:
+    """Writes the bridge's digest into build.json, so that a damaged one is never loaded; gives what is missing."""
+    path, bridge = package / "build.json", package / "_bridge.so"
+    build = json.loads(path.read_text())
+    if bridge.exists():
+        build["sha256"] = hashlib.sha256(bridge.read_bytes()).hexdigest()
+    path.write_text(json.dumps(build) + "\n")
+    return build["missing"]
+
+
 class CMakeBuild(build_ext):
     """Runs CMakeLists.txt; its install step fills the package."""
 
@@ -74,7 +85,7 @@ class CMakeBuild(build_ext):
         try:
             run(configure)
             run(["cmake", "--build", build, "--target", "install"])
-            missing = json.loads((package / "build.json").read_text())["missing"]
+            missing = describe(package)
         except (OSError, BuildError) as error:
             missing = [f"a build without errors ({error})"]
             (package / "_bridge.so").unlink(missing_ok=True)

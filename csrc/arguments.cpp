@@ -4,6 +4,9 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <limits>
+
+#include "integers.h"
 
 namespace mps_conv_transpose3d {
 namespace {
@@ -46,8 +49,24 @@ bool passes_generic_checks(const at::Tensor& input, const at::Tensor& weight, co
          input.size(3) > 0 && input.size(4) > 0;
 }
 
+// As CPU PyTorch reads them: it keeps hyper-parameters in `int`, so that their low 32 bits are what it checks and
+// prints. A stride of one input and a dilation of one tap have no effect here, whatever their size.
+Geometry as_cpu_reads(const Geometry& g) {
+  const auto low_bits = [](int64_t value) { return int64_t{static_cast<int32_t>(value)}; };
+  Geometry read = g;
+  for (size_t i = 0; i < 3; ++i) {
+    read.stride[i] = g.input[i] > 1 ? low_bits(g.stride[i]) : std::min(g.stride[i], kMaxInt);
+    read.dilation[i] = g.kernel[i] > 1 ? low_bits(g.dilation[i]) : std::min(g.dilation[i], kMaxInt);
+    read.output_padding[i] = low_bits(g.output_padding[i]);
+  }
+  return read;
+}
+
 // What PyTorch's CPU kernel checks, and its mps kernel does not (pytorch issue 169236).
 void check_as_cpu_does(const at::Tensor& weight, const Geometry& g) {
+  TORCH_CHECK(g.stride[0] > 0 && g.stride[1] > 0 && g.stride[2] > 0,
+              "stride should be greater than zero, but got stride_depth: ", g.stride[0],
+              " stride_height: ", g.stride[1], " stride_width: ", g.stride[2]);
   TORCH_CHECK(g.dilation[0] > 0 && g.dilation[1] > 0 && g.dilation[2] > 0,
               "dilation should be greater than zero, but got dilation_depth: ", g.dilation[0],
               ", dilation_height: ", g.dilation[1], ", dilation_width: ", g.dilation[2]);
@@ -64,10 +83,47 @@ void check_as_cpu_does(const at::Tensor& weight, const Geometry& g) {
               "non-empty 5D (n_output_plane x n_input_plane x kernel_depth x kernel_height x kernel_width) tensor "
               "expected for weight, but got: ",
               weight.sizes());
+}
+
+void check_size(const char* name, const std::array<int64_t, 3>& values) {
+  for (const int64_t value : values) {
+    TORCH_CHECK(fits(value), "mps_conv_transpose3d: ", name, " ", value, " is too large: the most is ", kMaxInt);
+  }
+}
+
+void check_output(const Geometry& g) {
   const auto output = g.output();
   TORCH_CHECK(output[0] > 0 && output[1] > 0 && output[2] > 0, "Given input size per channel: (", g.input[0], " x ",
               g.input[1], " x ", g.input[2], "). Calculated output size per channel: (", output[0], " x ", output[1],
               " x ", output[2], "). Output size is too small");
+}
+
+// The same call with hyper-parameters that can be multiplied. Throws c10::Error where there is none, in the words of
+// PyTorch's CPU kernel where it refuses the call too.
+// A dilation of one tap only has to exceed output_padding, and a stride of one input that and the output's size.
+Geometry checked(const at::Tensor& weight, Geometry g) {
+  for (size_t i = 0; i < 3; ++i) {
+    constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / 2;
+    TORCH_CHECK(g.padding[i] <= kMost, "Given padding=", g.padding[i], " at dimension ", i,
+                " , expected padding to be at most ", kMost);
+  }
+  check_as_cpu_does(weight, as_cpu_reads(g));
+  check_size("input size", g.input);
+  check_size("kernel size", g.kernel);
+  check_size("padding", g.padding);
+  check_size("output_padding", g.output_padding);
+  for (size_t i = 0; i < 3; ++i) {
+    g.stride[i] = g.input[i] > 1 ? g.stride[i] : std::min(g.stride[i], kMaxInt);
+    g.dilation[i] = g.kernel[i] > 1 ? g.dilation[i] : std::min(g.dilation[i], g.output_padding[i] + 1);
+  }
+  check_size("stride", g.stride);
+  check_size("dilation", g.dilation);
+  check_output(g);
+  const auto output = g.output();
+  for (size_t i = 0; i < 3; ++i) {
+    g.stride[i] = g.input[i] > 1 ? g.stride[i] : std::min(g.stride[i], std::max(output[i], g.output_padding[i] + 1));
+  }
+  return g;
 }
 
 }  // namespace
@@ -101,8 +157,7 @@ std::optional<Geometry> conv_transpose3d_geometry(const at::Tensor& input, const
   g.padding = expand(a.padding);
   g.output_padding = expand(a.output_padding);
   g.dilation = expand(a.dilation);
-  check_as_cpu_does(weight, g);
-  return g;
+  return checked(weight, g);
 }
 
 void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input, const Geometry& g) {

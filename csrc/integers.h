@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 
 #include "conv_transpose3d_params.h"
@@ -17,6 +18,18 @@ inline int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -ceil_d
 inline int64_t product(const std::array<int64_t, 3>& a) { return a[0] * a[1] * a[2]; }
 
 inline bool fits(int64_t value) { return -kMaxInt <= value && value <= kMaxInt; }
+
+// Of numbers that are not negative, and whose product may not even fit 64 bits.
+inline bool product_fits(std::initializer_list<int64_t> factors) {
+  int64_t product = 1;
+  for (const int64_t factor : factors) {
+    if (factor > 0 && product > kMaxInt / factor) {
+      return false;
+    }
+    product *= factor;
+  }
+  return true;
+}
 
 inline uint32_t power_of_two_at_least(int64_t n, uint32_t limit) {
   uint32_t power = 1;

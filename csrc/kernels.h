@@ -3,6 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+#include <string>
+
 #include "plan.h"
 
 namespace mps_conv_transpose3d {
@@ -15,11 +18,15 @@ struct Tensors {
   const at::Tensor* bias = nullptr;
 };
 
+// Why the GPU of the current stream cannot run the kernels; none where it can.
+const std::optional<std::string>& unavailable_reason();
+
 // The GPU of the current stream.
 Device current_device();
 
 // Encodes the plan behind whatever the current stream already holds, and returns before it has run.
-// Compiles kernels at their first use. Throws c10::Error when Metal refuses the source, with Metal's words.
+// Compiles kernels at their first use. Throws c10::Error when Metal refuses the source, or anything else, with Metal's
+// words.
 void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors& tensors);
 
 }  // namespace mps_conv_transpose3d

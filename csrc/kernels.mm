@@ -41,7 +41,9 @@ std::string description(NSError* error) {
   return error == nil ? "no reason given" : [[error localizedDescription] UTF8String];
 }
 
-// bfloat needs Metal 3.1, which came with macOS 14. Older SDKs have no name for it.
+// Without a version Metal takes that of the SDK which the host program was linked with: python's may be years old.
+// bfloat needs 3.1, which came with macOS 14. Older SDKs have no names for these.
+constexpr auto kMetal30 = static_cast<MTLLanguageVersion>(3 << 16);
 constexpr auto kMetal31 = static_cast<MTLLanguageVersion>((3 << 16) + 1);
 
 NSString* element_type(DataType dtype) {
@@ -60,9 +62,9 @@ id<MTLLibrary> compile_library(id<MTLDevice> device, DataType dtype) {
   const Owned<NSString*> source([[NSString alloc] initWithUTF8String:kShaderSource]);
   const Owned<MTLCompileOptions*> options([[MTLCompileOptions alloc] init]);
   [options.get() setPreprocessorMacros:@{@"ELEMENT" : element_type(dtype)}];
-  if ([[NSProcessInfo processInfo] isOperatingSystemAtLeastVersion:NSOperatingSystemVersion{14, 0, 0}]) {
-    [options.get() setLanguageVersion:kMetal31];
-  }
+  const bool has_metal31 =
+      [[NSProcessInfo processInfo] isOperatingSystemAtLeastVersion:NSOperatingSystemVersion{14, 0, 0}];
+  [options.get() setLanguageVersion:has_metal31 ? kMetal31 : kMetal30];
   // Fast math, the default, assumes that no value is infinite or NaN: a network that diverges must show it.
   C10_CLANG_DIAGNOSTIC_PUSH()
   C10_CLANG_DIAGNOSTIC_IGNORE("-Wdeprecated-declarations")
@@ -164,6 +166,17 @@ id<MTLComputePipelineState> pipeline_of(id<MTLDevice> device, const Step& step, 
   return pipeline;
 }
 
+// Throws c10::Error for what Metal raises as an NSException.
+template <typename Call>
+void translating_exceptions(const Call& call) {
+  @try {
+    call();
+  } @catch (NSException* exception) {
+    TORCH_CHECK(false, "mps_conv_transpose3d: Metal raised ", [[exception name] UTF8String], ": ",
+                [[exception reason] UTF8String]);
+  }
+}
+
 // Runs `encode` on the stream's queue, where alone an encoder may be used. No exception may cross dispatch_sync, which
 // is C: it is carried out.
 template <typename Encode>
@@ -173,7 +186,7 @@ void on_queue(at::mps::MPSStream* stream, const Encode& encode) {
   dispatch_sync(stream->queue(), ^{
     @autoreleasepool {
       try {
-        encode();
+        translating_exceptions(encode);
       } catch (...) {
         *caught = std::current_exception();
       }
@@ -185,6 +198,21 @@ void on_queue(at::mps::MPSStream* stream, const Encode& encode) {
 }
 
 }  // namespace
+
+const std::optional<std::string>& unavailable_reason() {
+  static const std::optional<std::string> reason = []() -> std::optional<std::string> {
+    @autoreleasepool {
+      id<MTLDevice> device = at::mps::getCurrentMPSStream()->device();
+      // The first family whose SIMD-groups reduce and multiply matrices. A virtual machine's GPU is of an older one.
+      if ([device supportsFamily:MTLGPUFamilyApple7]) {
+        return std::nullopt;
+      }
+      return c10::str("the GPU, ", [[device name] UTF8String],
+                      ", has no SIMD-group matrices (it is not of Metal's family Apple7)");
+    }
+  }();
+  return reason;
+}
 
 Device current_device() {
   static const Device device = [] {
@@ -214,12 +242,11 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors
   for (uint32_t i = 0; i < plan.step_count; ++i) {
     pipelines[i] = pipeline_of(stream->device(), plan.steps[i], tensors.bias != nullptr);
   }
+  // Between barriers, which cost nothing while PyTorch's encoder is serial: PyTorch has tried a concurrent one.
   const auto encode_dispatch = [&](uint32_t i, uint32_t first) {
     const Step& step = plan.steps[i];
     id<MTLComputeCommandEncoder> encoder = stream->commandEncoder();
-    if (i > 0) {
-      [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
-    }
+    [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
     [encoder setComputePipelineState:pipelines[i]];
     for (const auto& [index, operand] : operands(step.kernel)) {
       if (const at::Tensor* tensor = tensor_of(operand, tensors, partial_sums)) {
@@ -242,15 +269,21 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors
     const uint32_t depth = std::min(step.slice, step.threads[2] - first);
     [encoder dispatchThreads:MTLSizeMake(step.threads[0], step.threads[1], depth)
         threadsPerThreadgroup:metal_size(step.threads_per_threadgroup)];
-    if (step.slice < step.threads[2]) {
-      // Each slice in a command buffer of its own: macOS kills one that runs for seconds.
-      stream->synchronize(at::mps::SyncType::COMMIT);
-    }
+    [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
   };
   on_queue(stream, [&] {
     for (uint32_t i = 0; i < plan.step_count; ++i) {
-      for (uint32_t first = 0; first < plan.steps[i].threads[2]; first += plan.steps[i].slice) {
+      const Step& step = plan.steps[i];
+      // macOS kills a command buffer that runs for seconds, with all that it holds: each slice has one of its own.
+      const bool is_sliced = step.slice < step.threads[2];
+      if (is_sliced) {
+        stream->synchronize(at::mps::SyncType::COMMIT);
+      }
+      for (uint32_t first = 0; first < step.threads[2]; first += step.slice) {
         encode_dispatch(i, first);
+        if (is_sliced) {
+          stream->synchronize(at::mps::SyncType::COMMIT);
+        }
       }
     }
   });

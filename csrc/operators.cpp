@@ -1,9 +1,12 @@
 #include "operators.h"
 
 #include <ATen/autocast_mode.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/native/ConvUtils.h>
 #include <ATen/ops/_convolution_native.h>
 #include <ATen/ops/conv_transpose3d.h>
+#include <ATen/ops/conv_transpose3d_ops.h>
 #include <ATen/ops/convolution_backward_native.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -40,6 +43,18 @@ at::MemoryFormat result_format(const at::Tensor& input, const at::Tensor& weight
   return at::native::_determine_backend_memory_format(input, weight, backend);
 }
 
+std::atomic<Backend> current_backend{Backend::none};
+bool torch_has_autocast = false;  // written once, before the kernel that reads it is registered
+
+bool kernels_serve() { return backend() == Backend::kernels && !unavailable_reason(); }
+
+// The Python package's operator of this name, if there is one.
+template <typename Signature>
+std::optional<c10::TypedOperatorHandle<Signature>> composite(const char* name) {
+  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "");
+  return op.hasKernelForDispatchKey(c10::DispatchKey::MPS) ? std::optional(op.typed<Signature>()) : std::nullopt;
+}
+
 std::atomic<std::optional<Method>> forced_method{std::nullopt};
 std::atomic<std::optional<Device>> forced_device{std::nullopt};
 
@@ -53,7 +68,31 @@ std::array<int64_t, 5> output_sizes(const Geometry& g) {
   return {g.batch, g.out_channels, output[0], output[1], output[2]};
 }
 
+constexpr std::pair<Backend, const char*> kBackendNames[] = {{Backend::kernels, "kernels"},
+                                                             {Backend::composite, "composite"}};
+
 }  // namespace
+
+void set_backend(Backend backend) { current_backend.store(backend, std::memory_order_relaxed); }
+Backend backend() { return current_backend.load(std::memory_order_relaxed); }
+
+Backend backend_named(const std::string& name) {
+  for (const auto& [backend, its_name] : kBackendNames) {
+    if (name == its_name) {
+      return backend;
+    }
+  }
+  TORCH_CHECK(false, "mps_conv_transpose3d: no backend is named ", name);
+}
+
+std::optional<std::string> name_of(Backend backend) {
+  for (const auto& [named, name] : kBackendNames) {
+    if (named == backend) {
+      return name;
+    }
+  }
+  return std::nullopt;
+}
 
 std::vector<std::string> methods() {
   std::vector<std::string> names;
@@ -79,7 +118,9 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
                        at::IntArrayRef output_padding, int64_t groups, bool benchmark, bool deterministic,
                        bool cudnn_enabled, bool allow_tf32) {
   const Arguments arguments{stride, padding, dilation, output_padding, transposed, groups};
-  if (const auto geometry = conv_transpose3d_geometry(input, weight, bias, arguments)) {
+  const auto geometry =
+      backend() == Backend::none ? std::nullopt : conv_transpose3d_geometry(input, weight, bias, arguments);
+  if (geometry && kernels_serve()) {
     const at::Tensor x = readable(input);
     const at::Tensor output =
         at::empty(output_sizes(*geometry), input.options(), result_format(input, weight, arguments));
@@ -91,6 +132,13 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
       return output;
     }
   }
+  if (geometry) {
+    if (const auto op = composite<decltype(convolution)>("mps_conv_transpose3d::composite_convolution")) {
+      const at::AutoDispatchBelowADInplaceOrView below_autograd;
+      return op->call(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups, benchmark,
+                      deterministic, cudnn_enabled, allow_tf32);
+    }
+  }
   return at::native::_convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups,
                                   benchmark, deterministic, cudnn_enabled, allow_tf32);
 }
@@ -100,8 +148,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
     bool transposed, at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> output_mask) {
   const Arguments arguments{stride, padding, dilation, output_padding, transposed, groups};
-  if (const auto geometry = conv_transpose3d_geometry(input, weight, std::nullopt, arguments)) {
+  const auto geometry =
+      backend() == Backend::none ? std::nullopt : conv_transpose3d_geometry(input, weight, std::nullopt, arguments);
+  if (geometry) {
     check_grad_output(grad_output, input, *geometry);
+  }
+  if (geometry && kernels_serve()) {
     const auto format = result_format(input, weight, arguments);
     const at::Tensor gy = readable(grad_output);
     const at::Tensor grad_input = output_mask[0] ? at::empty(input.sizes(), input.options(), format) : at::Tensor();
@@ -142,17 +194,40 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
       return {grad_input, grad_weight, grad_bias};
     }
   }
+  if (geometry) {
+    if (const auto op =
+            composite<decltype(convolution_backward)>("mps_conv_transpose3d::composite_convolution_backward")) {
+      const at::AutoDispatchBelowADInplaceOrView below_autograd;
+      return op->call(grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed, output_padding,
+                      groups, output_mask);
+    }
+  }
   return at::native::convolution_backward(grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed,
                                           output_padding, groups, output_mask);
 }
 
 #ifdef MPS_CONV_TRANSPOSE3D_HAS_AUTOCAST
-at::Tensor conv_transpose3d_autocast(const at::Tensor& input, const at::Tensor& weight,
+void note_torch_autocast() {
+  constexpr auto kKey = c10::DispatchKey::AutocastMPS;
+  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("aten::conv_transpose3d", "input");
+  torch_has_autocast = op.hasKernelForDispatchKey(kKey) && !op.isKernelFallthroughKernel(kKey);
+}
+
+at::Tensor conv_transpose3d_autocast(c10::DispatchKeySet keys, const at::Tensor& input, const at::Tensor& weight,
                                      const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                                      at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
                                      at::IntArrayRef dilation) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastMPS);
-  const at::ScalarType dtype = at::autocast::get_autocast_dtype(at::kMPS);
+  constexpr auto kKey = c10::DispatchKey::AutocastMPS;
+  if (backend() == Backend::none && !torch_has_autocast) {
+    return at::_ops::conv_transpose3d_input::redispatch(
+        keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey), input, weight, bias,
+        c10::fromIntArrayRefSlow(stride), c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(output_padding),
+        groups, c10::fromIntArrayRefSlow(dilation));
+  }
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(kKey);
+  // Without the kernels PyTorch's own is the faster one, and has float32.
+  const at::ScalarType dtype =
+      torch_has_autocast && !kernels_serve() ? at::kFloat : at::autocast::get_autocast_dtype(at::kMPS);
   return at::conv_transpose3d(
       at::autocast::cached_cast(dtype, input, at::kMPS), at::autocast::cached_cast(dtype, weight, at::kMPS),
       at::autocast::cached_cast(dtype, bias, at::kMPS), stride, padding, output_padding, groups, dilation);

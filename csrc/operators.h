@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/DispatchKeySet.h>
 #include <torch/version.h>
 
 #include <array>
@@ -11,6 +12,18 @@
 #include <vector>
 
 namespace mps_conv_transpose3d {
+
+// What computes ConvTranspose3d. `none`: PyTorch itself, as if this library were not there. `composite`: the Python
+// package's plain PyTorch operations.
+enum class Backend { none, kernels, composite };
+
+// Holds for all threads, from their next call on.
+void set_backend(Backend backend);
+Backend backend();
+
+// Throws c10::Error if there is no such backend; "kernels" or "composite".
+Backend backend_named(const std::string& name);
+std::optional<std::string> name_of(Backend backend);
 
 // aten::_convolution. What is not a ConvTranspose3d that we compute goes on to PyTorch's own function.
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
@@ -29,8 +42,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
 #define MPS_CONV_TRANSPOSE3D_HAS_AUTOCAST
 #endif
 
-// aten::conv_transpose3d.input under autocast: in the autocast dtype, where torch 2.9 and later force float32.
-at::Tensor conv_transpose3d_autocast(const at::Tensor& input, const at::Tensor& weight,
+// Notes whether PyTorch has an autocast kernel of its own, as it has from 2.9 on. Called before ours takes its place.
+void note_torch_autocast();
+
+// aten::conv_transpose3d.input under autocast: in the autocast dtype, where PyTorch's own kernel has float32.
+at::Tensor conv_transpose3d_autocast(c10::DispatchKeySet keys, const at::Tensor& input, const at::Tensor& weight,
                                      const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                                      at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
                                      at::IntArrayRef dilation);

@@ -64,12 +64,12 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   for (size_t i = 0; i < 3; ++i) {
     // The largest coordinates that a kernel computes on its way.
     fit = fit && fits(g.input[i] * g.stride[i]) && fits(g.kernel[i] * g.dilation[i]) &&
-          fits(g.output()[i] + g.padding[i] + g.kernel[i] * g.dilation[i]) && fits(g.stride[i] * g.dilation[i]);
+          fits(g.output()[i] + g.padding[i] + g.kernel[i] * g.dilation[i] + g.stride[i]);
   }
-  const int64_t weights = g.in_channels * (g.out_channels / g.groups) * product(g.kernel);
-  fit = fit && fits(g.batch) && fits(g.in_channels) && fits(g.out_channels) && fits(weights) &&
-        fits(g.batch * g.in_channels * g.input[0]) && fits(g.batch * g.out_channels * g.output()[0]) &&
-        fits(g.batch * product(g.input)) && fits(g.batch * product(g.output()));
+  const auto &x = g.input, y = g.output(), &k = g.kernel;
+  fit = fit && product_fits({g.in_channels, g.out_channels / g.groups, k[0], k[1], k[2]}) &&
+        product_fits({g.batch, g.in_channels, x[0]}) && product_fits({g.batch, g.out_channels, y[0]}) &&
+        product_fits({g.batch, x[0], x[1], x[2]}) && product_fits({g.batch, y[0], y[1], y[2]});
   if (!fit) {
     return std::nullopt;
   }
@@ -96,11 +96,12 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   params.input = make_strides(input);
   params.output = make_strides(output);
   // A product that does not fit is of an axis with one input, or one tap, and never used.
-  const auto step = [](int64_t places, int stride) { return static_cast<int>(places * stride); };
-  const Strides& y = params.output;
-  params.output_of_input = {step(d.stride, y.depth), step(h.stride, y.height), step(w.stride, y.width)};
-  params.output_of_tap = {step(d.dilation, y.depth), step(h.dilation, y.height), step(w.dilation, y.width)};
-  params.output_start = -(step(d.padding, y.depth) + step(h.padding, y.height) + step(w.padding, y.width));
+  const auto step = [](int64_t places, int64_t stride) { return static_cast<int>(places * stride); };
+  const Strides& to = params.output;
+  params.output_of_input = {step(d.stride, to.depth), step(h.stride, to.height), step(w.stride, to.width)};
+  params.output_of_tap = {step(d.dilation, to.depth), step(h.dilation, to.height), step(w.dilation, to.width)};
+  params.output_start =
+      step(-1, int64_t{d.padding} * to.depth + int64_t{h.padding} * to.height + int64_t{w.padding} * to.width);
   params.flat_input = input[4] == 1 && input[3] == g.input[2] && input[2] == g.input[1] * g.input[2];
   params.tiled_output = tiles_the_output(params);
   params.paired_output = params.tiled_output && output[4] == 1 && g.kernel[2] % 2 == 0;

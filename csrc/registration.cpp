@@ -1,12 +1,9 @@
-// Switches the operators on and off: torch.ops.mps_conv_transpose3d.{enable, disable, is_enabled, methods,
-// force_method, force_cores}.
+// torch.ops.mps_conv_transpose3d: what computes ConvTranspose3d, and what tests and benchmarks choose.
 
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
-#include <memory>
-#include <mutex>
-
+#include "kernels.h"
 #include "operators.h"
 
 namespace mps_conv_transpose3d {
@@ -16,13 +13,13 @@ struct Silent final : c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };
 
-// Holds our kernels in the dispatcher's table; its end gives the table back as it was.
 class Registration {
  public:
   Registration() : mps_(torch::Library::IMPL, "aten", c10::DispatchKey::MPS, __FILE__, __LINE__) {
     mps_.impl("_convolution", TORCH_FN(convolution));
     mps_.impl("convolution_backward", TORCH_FN(convolution_backward));
 #ifdef MPS_CONV_TRANSPOSE3D_HAS_AUTOCAST
+    note_torch_autocast();
     // torch has a kernel of its own there from 2.9 and would warn that it is overridden.
     Silent silent;
     const c10::WarningUtils::WarningHandlerGuard guard(&silent);
@@ -37,35 +34,34 @@ class Registration {
 #endif
 };
 
-std::mutex mutex;
-// Never destroyed at exit: PyTorch's dispatcher may be gone by then.
-Registration* registration = nullptr;
-
-void enable() {
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (registration == nullptr) {
-    registration = new Registration;
+void serve(std::optional<std::string> backend) {
+  const Backend chosen = backend ? backend_named(*backend) : Backend::none;
+  if (chosen != Backend::none) {
+    // Never undone: another thread may be in a call, and PyTorch's dispatcher may be gone when the process ends.
+    static const Registration* const registration = new Registration;
+    (void)registration;
   }
+  set_backend(chosen);
 }
 
-void disable() {
-  const std::lock_guard<std::mutex> lock(mutex);
-  delete registration;
-  registration = nullptr;
-}
-
-bool is_enabled() {
-  const std::lock_guard<std::mutex> lock(mutex);
-  return registration != nullptr;
-}
+std::optional<std::string> serving() { return name_of(backend()); }
 
 TORCH_LIBRARY(mps_conv_transpose3d, m) {
-  m.def("enable() -> ()", &enable);
-  m.def("disable() -> ()", &disable);
-  m.def("is_enabled() -> bool", &is_enabled);
+  m.def("serve(str? backend) -> ()", &serve);
+  m.def("serving() -> str?", &serving);
+  m.def("unavailable_reason() -> str?", [] { return unavailable_reason(); });
   m.def("methods() -> str[]", &methods);
   m.def("force_method(str? name) -> ()", &force_method);
   m.def("force_cores(int? cores) -> ()", &force_cores);
+  // What the Python package makes of plain PyTorch operations. A program without Python has no kernels for these.
+  m.def(
+      "composite_convolution(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, "
+      "bool transposed, int[] output_padding, int groups, bool benchmark, bool deterministic, bool cudnn_enabled, "
+      "bool allow_tf32) -> Tensor");
+  m.def(
+      "composite_convolution_backward(Tensor grad_output, Tensor input, Tensor weight, int[]? bias_sizes, "
+      "int[] stride, int[] padding, int[] dilation, bool transposed, int[] output_padding, int groups, "
+      "bool[3] output_mask) -> (Tensor, Tensor, Tensor)");
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ METAL_FUNC Reaching first_reaching(constant Axis& axis, int o) {
     return {shifted - input * axis.stride, input};
   }
   int tap = 0;
-  while (tap < axis.tap_step && (shifted - tap * axis.dilation) % axis.stride != 0) {
+  while (tap < axis.tap_step && tap < axis.taps && (shifted - tap * axis.dilation) % axis.stride != 0) {
     ++tap;
   }
   return {tap < axis.tap_step ? tap : axis.taps, (shifted - tap * axis.dilation) / axis.stride};

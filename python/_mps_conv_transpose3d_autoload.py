@@ -16,4 +16,8 @@ def autoload() -> None:
     except Exception as error:
         import warnings
 
-        warnings.warn(f"mps_conv_transpose3d is not available: {error}", RuntimeWarning, stacklevel=2)
+        message = f"mps_conv_transpose3d is not available: {error!r}"
+        try:
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        except Exception:  # a filter (python -W error) makes one of a warning
+            print(message, file=sys.stderr)

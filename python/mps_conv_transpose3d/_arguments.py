@@ -7,14 +7,16 @@ kernel.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 Triple = tuple[int, int, int]
+
+_MAX_INT, _MAX_INT64 = 2**31 - 1, 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Geometry:
             )
         )
         return depth, height, width
+
+    @property
+    def arguments(self) -> tuple[Triple, Triple, Triple, bool, Triple, int]:
+        """As aten::_convolution and aten::convolution_backward take them, behind the tensors."""
+        return self.stride, self.padding, self.dilation, True, self.output_padding, self.groups
 
     @property
     def multiplications(self) -> int:
@@ -77,7 +84,7 @@ def read(
     check_same_dtype(input, weight)
     if bias is not None:
         check_same_dtype(input, bias)
-    geometry = Geometry(
+    as_given = Geometry(
         batch=input.size(0),
         in_channels=weight.size(0),
         out_channels=weight.size(1) * groups,
@@ -89,8 +96,7 @@ def read(
         output_padding=_triple(output_padding),
         dilation=_triple(dilation),
     )
-    _check_as_cpu_does(weight, geometry)
-    return geometry
+    return _checked(weight, as_given)
 
 
 def check_grad_output(grad_output: torch.Tensor, input: torch.Tensor, geometry: Geometry) -> None:
@@ -160,7 +166,73 @@ def _passes_generic_checks(
     )
 
 
+def _checked(weight: torch.Tensor, g: Geometry) -> Geometry:
+    """The same call with hyper-parameters that can be multiplied. Raises RuntimeError where there is none, in the words
+    of PyTorch's CPU kernel where it refuses the call too.
+
+    A dilation of one tap only has to exceed output_padding, and a stride of one input that and the output's size.
+    """
+    for axis, padding in enumerate(g.padding):
+        if padding > _MAX_INT64 // 2:
+            raise RuntimeError(
+                f"Given padding={padding} at dimension {axis} , expected padding to be at most {_MAX_INT64 // 2}"
+            )
+    _check_as_cpu_does(weight, _as_cpu_reads(g))
+    _check_size("input size", g.input)
+    _check_size("kernel size", g.kernel)
+    _check_size("padding", g.padding)
+    _check_size("output_padding", g.output_padding)
+    g = replace(
+        g,
+        stride=_each(lambda i, s: s if i > 1 else min(s, _MAX_INT), g.input, g.stride),
+        dilation=_each(lambda k, d, op: d if k > 1 else min(d, op + 1), g.kernel, g.dilation, g.output_padding),
+    )
+    _check_size("stride", g.stride)
+    _check_size("dilation", g.dilation)
+    if min(g.output) < 1:
+        raise RuntimeError(
+            "Given input size per channel: ({} x {} x {}). Calculated output size per channel: ({} x {} x {}). "
+            "Output size is too small".format(*g.input, *g.output)
+        )
+    enough = _each(lambda o, op: max(o, op + 1), g.output, g.output_padding)
+    return replace(g, stride=_each(lambda i, s, e: s if i > 1 else min(s, e), g.input, g.stride, enough))
+
+
+def _each(function: Callable[..., int], *triples: Triple) -> Triple:
+    depth, height, width = (function(*values) for values in zip(*triples))
+    return depth, height, width
+
+
+def _check_size(name: str, values: Triple) -> None:
+    for value in values:
+        if value > _MAX_INT:
+            raise RuntimeError(f"mps_conv_transpose3d: {name} {value} is too large: the most is {_MAX_INT}")
+
+
+def _as_cpu_reads(g: Geometry) -> Geometry:
+    """As CPU PyTorch reads hyper-parameters: it keeps their low 32 bits, which are what it checks and prints.
+
+    A stride of one input and a dilation of one tap have no effect here, whatever their size.
+    """
+
+    def low_bits(value: int) -> int:
+        return (value + 2**31) % 2**32 - 2**31
+
+    return replace(
+        g,
+        stride=_each(lambda i, s: low_bits(s) if i > 1 else min(s, _MAX_INT), g.input, g.stride),
+        dilation=_each(lambda k, d: low_bits(d) if k > 1 else min(d, _MAX_INT), g.kernel, g.dilation),
+        output_padding=_each(low_bits, g.output_padding),
+    )
+
+
 def _check_as_cpu_does(weight: torch.Tensor, g: Geometry) -> None:
+    if min(g.stride) < 1:
+        raise RuntimeError(
+            "stride should be greater than zero, but got stride_depth: {} stride_height: {} stride_width: {}".format(
+                *g.stride
+            )
+        )
     if min(g.dilation) < 1:
         raise RuntimeError(
             "dilation should be greater than zero, but got dilation_depth: {}, dilation_height: {}, "
@@ -178,9 +250,4 @@ def _check_as_cpu_does(weight: torch.Tensor, g: Geometry) -> None:
         raise RuntimeError(
             "non-empty 5D (n_output_plane x n_input_plane x kernel_depth x kernel_height x kernel_width) tensor "
             f"expected for weight, but got: {list(weight.shape)}"
-        )
-    if min(g.output) < 1:
-        raise RuntimeError(
-            "Given input size per channel: ({} x {} x {}). Calculated output size per channel: ({} x {} x {}). "
-            "Output size is too small".format(*g.input, *g.output)
         )

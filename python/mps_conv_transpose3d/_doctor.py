@@ -88,6 +88,8 @@ def examine(network: str | None = None, on_case: Callable[[str], None] = lambda 
         bridge_error=_switch.unavailable_reason(),
         autoload=_autoloads(),
     )
+    if report.serving == "kernels" and report.bridge_error:
+        report.serving = "fallback"
     if _machine.has_mps():
         report.checks = [_check(dtype, report.serving, on_case) for dtype in DTYPES]
     if network is not None:
@@ -196,7 +198,7 @@ def _advice(report: Report) -> list[str]:
     if os.environ.get("MPS_CONV_TRANSPOSE3D") == "0":
         advice.append("MPS_CONV_TRANSPOSE3D=0 switches this package off: unset it")
     elif report.bridge_error:
-        advice.append(f"the kernels cannot be loaded, so plain PyTorch operations serve: {report.bridge_error}")
+        advice.append(f"without the kernels, PyTorch's own operator serves what it can: {report.bridge_error}")
     if not report.autoload and os.environ.get("MPS_CONV_TRANSPOSE3D") != "0":
         advice.append("`import torch` alone does not switch it on here: `import mps_conv_transpose3d` in your program")
     network = report.network
@@ -232,7 +234,12 @@ def print_report(report: Report) -> None:
             value = gigabytes(value)
         if name != "simulated" and value:
             facts.add_row(name.replace("_", " "), str(value))
-    served = {None: "PyTorch itself", "kernels": "our kernels", "composite": "plain PyTorch operations"}
+    served = {
+        None: "PyTorch itself",
+        "kernels": "our kernels",
+        "fallback": "PyTorch itself, and plain PyTorch operations for what it refuses",
+        "composite": "plain PyTorch operations",
+    }
     facts.add_row("served by", served[report.serving])
     facts.add_row("at import torch", "yes" if report.autoload else "no")
     console.print(facts, markup=False)

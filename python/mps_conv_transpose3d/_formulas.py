@@ -29,9 +29,8 @@ def forward(x: torch.Tensor, w: torch.Tensor, g: Geometry) -> torch.Tensor:
         products = w.flatten(2).transpose(1, 2) @ x.flatten(3)  # [N, G, O/G * k, i]
         return _interleave(products, g).reshape(*x.shape[:2], -1, *g.output)
     axes = [_phases(g, axis) for axis in range(3)]
-    x = _padded(x, axes)
     w = w.transpose(1, 2)
-    y = x.new_empty(*x.shape[:2], w.size(1), *g.output)
+    y = x.new_zeros(*x.shape[:2], w.size(1), *g.output)
     for phase in itertools.product(*axes):
         total = None
         for taps in itertools.product(*(axis.taps for axis in phase)):
@@ -39,11 +38,9 @@ def forward(x: torch.Tensor, w: torch.Tensor, g: Geometry) -> torch.Tensor:
             window = _window(x, first, [axis.count for axis in phase])
             product = w[(..., *k)] @ window.flatten(3)
             total = product if total is None else total.add_(product)
+        assert total is not None, "a phase has taps"
         outputs = y[(..., *(slice(axis.first, None, axis.step) for axis in phase))]
-        if total is None:
-            outputs.zero_()
-        else:
-            outputs.copy_(total.view(outputs.shape))
+        outputs.copy_(total.view(outputs.shape))
     return y
 
 
@@ -95,6 +92,7 @@ class _Phase:
 
 
 def _phases(g: Geometry, axis: int) -> list[_Phase]:
+    """Those that a tap reaches: no more than the kernel has taps, however large the stride."""
     kernel, stride, padding, dilation = g.kernel[axis], g.stride[axis], g.padding[axis], g.dilation[axis]
     size = g.output[axis]
     return [
@@ -108,45 +106,33 @@ def _phases(g: Geometry, axis: int) -> list[_Phase]:
                 if (first + padding - k * dilation) % stride == 0
             ),
         )
-        for first in range(min(stride, size))
+        for first in sorted({(k * dilation - padding) % stride for k in range(kernel)})
+        if first < size
     ]
-
-
-def _padded(x: torch.Tensor, axes: list[list[_Phase]]) -> torch.Tensor:
-    """x with zeros around it, as far as any tap of any phase reaches; `axes` then counts from its new beginning."""
-    before, sizes = [], []
-    for axis, phases in enumerate(axes):
-        reached = [(voxel, voxel + phase.count) for phase in phases for _, voxel in phase.taps]
-        low = max(0, -min((first for first, _ in reached), default=0))
-        high = max([x.size(3 + axis), *(end for _, end in reached)])
-        before.append(low)
-        sizes.append(low + high)
-        axes[axis] = [
-            _Phase(phase.first, phase.step, phase.count, tuple((k, voxel + low) for k, voxel in phase.taps))
-            for phase in phases
-        ]
-    if tuple(sizes) == tuple(x.shape[3:]):
-        return x
-    result = x.new_zeros(*x.shape[:3], *sizes)
-    _window(result, before, x.shape[3:]).copy_(x)
-    return result
 
 
 def _gathered(gy: torch.Tensor, g: Geometry) -> Iterator[tuple[tuple[int, ...], torch.Tensor]]:
     """For each tap, the outputs that it reaches from each voxel of x: [N, G, O/G, D * H * W], zero outside of y."""
-    reach = [(i - 1) * s + (k - 1) * d + 1 for i, s, k, d in zip(g.input, g.stride, g.kernel, g.dilation)]
-    if any(g.padding) or any(size < r for size, r in zip(g.output, reach)):
-        kept = [max(0, min(size, r - p)) for size, r, p in zip(g.output, reach, g.padding)]
-        whole = gy.new_zeros(*gy.shape[:3], *reach)
-        _window(whole, g.padding, kept).copy_(_window(gy, (0, 0, 0), kept))
-        gy = whole
     for k in itertools.product(*map(range, g.kernel)):
-        slices = (
-            slice(tap * d, tap * d + (i - 1) * s + 1, s) for tap, d, i, s in zip(k, g.dilation, g.input, g.stride)
-        )
-        yield k, gy[(..., *slices)].flatten(3)
+        first = [tap * d - p for tap, d, p in zip(k, g.dilation, g.padding)]
+        yield k, _window(gy, first, g.input, g.stride).flatten(3)
 
 
-def _window(tensor: torch.Tensor, first: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
-    """`sizes` voxels of each axis, from `first` on."""
-    return tensor[(..., *(slice(f, f + size) for f, size in zip(first, sizes)))]
+def _window(
+    tensor: torch.Tensor, first: Sequence[int], sizes: Sequence[int], steps: Sequence[int] = (1, 1, 1)
+) -> torch.Tensor:
+    """`sizes` voxels of each axis, `steps` apart from `first` on; zero where the tensor has none."""
+    inside = []
+    for f, n, step, size in zip(first, sizes, steps, tensor.shape[3:]):
+        low = min(n, max(0, -(f // step)))
+        inside.append((low, max(low, min(n, (size - 1 - f) // step + 1))))
+    exists = all(low < high for low, high in inside)
+    if exists:
+        read = (slice(f + low * s, f + (high - 1) * s + 1, s) for f, s, (low, high) in zip(first, steps, inside))
+        found = tensor[(..., *read)]
+        if found.shape[3:] == tuple(sizes):
+            return found
+    result = tensor.new_zeros(*tensor.shape[:3], *sizes)
+    if exists:
+        result[(..., *(slice(low, high) for low, high in inside))].copy_(found)
+    return result

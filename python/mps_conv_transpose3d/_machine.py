@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -83,8 +82,8 @@ def describe() -> dict[str, Any]:
 
 def _built_for() -> str | None:
     try:
-        return json.loads((_loading.PACKAGE / "build.json").read_text())["torch"] or None
-    except (OSError, ValueError, LookupError):
+        return _loading.read_build().torch or None
+    except (OSError, ValueError):
         return None
 
 

@@ -8,23 +8,29 @@ from typing import Literal
 
 import torch
 
-from . import _composite, _loading
+from . import _fallback, _loading
 
-# What computes ConvTranspose3d on `mps`: our kernels, plain PyTorch operations, or (None) PyTorch itself.
-Operators = Literal["kernels", "composite"]
+# What computes ConvTranspose3d on `mps`: our kernels; what serves without them (_fallback.py); plain PyTorch operations
+# alone, for tests and measurements; or (None) PyTorch itself.
+Backend = Literal["kernels", "fallback", "composite"]
 
 
 def enable() -> None:
     """Have device ``mps`` compute ConvTranspose3d with our kernels, in float32, float16 and bfloat16.
 
-    Where they cannot be loaded, plain PyTorch operations do it, right but slow, and a RuntimeWarning says at their
-    first use what to do about it. On a machine that cannot have an ``mps`` device nothing happens. Raises nothing.
+    Where they cannot be loaded, PyTorch's own operator serves what it can and plain PyTorch operations the rest, and a
+    RuntimeWarning says at their first use what to do about it. On a machine that cannot have an ``mps`` device nothing
+    happens. The first call writes into PyTorch's dispatcher and is not safe beside running convolutions; importing the
+    package makes it. Raises nothing.
     """
     serve(_best())
 
 
 def disable() -> None:
-    """Give PyTorch's dispatcher back as it was. It holds for all threads, as ``enable`` does."""
+    """Leave ConvTranspose3d to PyTorch, as if this package were not there. Holds for all threads, as ``enable`` does.
+
+    What ``enable`` wrote into PyTorch's dispatcher stays there, and goes on to PyTorch's own functions.
+    """
     serve(None)
 
 
@@ -46,47 +52,36 @@ def enabled(mode: bool = True) -> Iterator[None]:
 
 def unavailable_reason() -> str | None:
     """Why this machine cannot use our kernels, and what to do; None where it can."""
-    return _loading.load().error
+    bridge = _loading.load()
+    if bridge.error is None and torch.backends.mps.is_available():
+        return torch.ops.mps_conv_transpose3d.unavailable_reason()
+    return bridge.error
 
 
-def serving() -> Operators | None:
+def serving() -> Backend | None:
     """What computes ConvTranspose3d on ``mps`` now; None: PyTorch itself, as if this package were not there."""
-    bridge = _loading.load()
-    if bridge.error is None and torch.ops.mps_conv_transpose3d.is_enabled():
-        return "kernels"
-    return "composite" if _composite.is_enabled() else None
+    if _loading.load().error is None:
+        return torch.ops.mps_conv_transpose3d.serving()
+    return "fallback" if _fallback.serves() else None
 
 
-def serve(operators: Operators | None) -> None:
-    """Have these compute it, and no others. Raises RuntimeError if the kernels are asked for and cannot be loaded."""
+def serve(backend: Backend | None) -> None:
+    """Have this compute it. Raises RuntimeError if it takes the bridge, and that cannot be loaded."""
     bridge = _loading.load()
-    before = serving()
-    if operators == before:
-        return
-    if operators == "kernels" and bridge.error is not None:
+    if bridge.error is None:
+        if backend is not None:
+            _fallback.serve_behind_bridge(composite_only=backend == "composite")
+        torch.ops.mps_conv_transpose3d.serve(backend)
+    elif backend is None:
+        _fallback.stop()
+    elif backend == "fallback":
+        _fallback.serve(bridge.error)
+    else:
         raise RuntimeError(f"mps_conv_transpose3d: {bridge.error}")
-    if before == "kernels":
-        torch.ops.mps_conv_transpose3d.disable()
-    elif before == "composite":
-        _composite.disable()
-    if operators == "kernels":
-        torch.ops.mps_conv_transpose3d.enable()
-    elif operators == "composite":
-        _composite.enable(_warning(bridge.error))
 
 
-def _best() -> Operators | None:
+def _best() -> Backend | None:
     bridge = _loading.load()
     if bridge.error is None:
         return "kernels"
-    return "composite" if bridge.may_have_mps else None
-
-
-def _warning(error: str | None) -> str | None:
-    """None where the composite was asked for although the kernels are there."""
-    if error is None:
-        return None
-    return (
-        "mps_conv_transpose3d computes ConvTranspose3d with plain PyTorch operations, right but slow, for want of its "
-        f"kernels: {error}. More from: python -m mps_conv_transpose3d doctor"
-    )
+    return "fallback" if bridge.may_have_mps else None
