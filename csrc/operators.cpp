@@ -225,9 +225,9 @@ at::Tensor conv_transpose3d_autocast(c10::DispatchKeySet keys, const at::Tensor&
         groups, c10::fromIntArrayRefSlow(dilation));
   }
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(kKey);
-  // Without the kernels PyTorch's own is the faster one, and has float32.
-  const at::ScalarType dtype =
-      torch_has_autocast && !kernels_serve() ? at::kFloat : at::autocast::get_autocast_dtype(at::kMPS);
+  // Where PyTorch's own operator serves, it has float32.
+  const bool is_native = torch_has_autocast && backend() != Backend::composite && !kernels_serve();
+  const at::ScalarType dtype = is_native ? at::kFloat : at::autocast::get_autocast_dtype(at::kMPS);
   return at::conv_transpose3d(
       at::autocast::cached_cast(dtype, input, at::kMPS), at::autocast::cached_cast(dtype, weight, at::kMPS),
       at::autocast::cached_cast(dtype, bias, at::kMPS), stride, padding, output_padding, groups, dilation);

@@ -6,10 +6,12 @@ import contextlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,10 +28,12 @@ NEEDS_SIMULATOR = {
     "test_autocast_backward_stays_on_our_kernels",
     "test_bits_do_not_depend_on_the_order",
     "test_autocast_runs_our_kernel_in_its_dtype",
+    "test_autocast_without_the_kernels",
     "test_bench_says_that_a_simulation_is_one",
     "test_bench_takes_each_path",
     "test_bench_without_a_device",
     "test_channel_slice_of_grad_output_is_read_in_place",
+    "test_composite_serves_all_of_an_older_torch",
     "test_compiled_graph_runs_our_kernel",
     "test_conv3d_goes_to_native",
     "test_demo_says_when_other_kernels_ran",
@@ -41,6 +45,7 @@ NEEDS_SIMULATOR = {
     "test_explain_needs_no_device",
     "test_frozen_tensors_cost_nothing",
     "test_grouped_slices_are_read_in_place",
+    "test_hyper_parameters_beyond_32_bits",
     "test_invalid_backward_raises_before_anything_is_encoded",
     "test_invalid_call_raises_before_anything_is_encoded",
     "test_forced_method_is_what_runs",
@@ -48,12 +53,15 @@ NEEDS_SIMULATOR = {
     "test_host_time",
     "test_long_pass_runs_in_slices",
     "test_mixed_precision_runs_on_our_kernels",
+    "test_native_serves_half_where_it_computes_it",
+    "test_native_serves_what_it_computes",
     "test_neither_kernels_nor_native_run",
     "test_network_trains_on_our_kernels_as_on_the_cpu",
     "test_networks_lack_what_the_documents_say",
     "test_networks_of_torch_2_7_run_with_the_fallback",
     "test_no_metal_means_inert",
     "test_no_mps_device_means_inert_and_silent",
+    "test_off_is_what_an_older_pytorch_does_alone",
     "test_old_torch_is_native_when_disabled",
     "test_only_the_first_call_allocates",
     "test_plan_train_and_predict_with_what_torch_2_7_had",
@@ -63,6 +71,7 @@ NEEDS_SIMULATOR = {
     "test_the_stride_of_an_axis_of_one_element_does_not_matter",
     "test_the_weight_gradient_sums_the_bias_gradient_too",
     "test_the_model_ranks_as_the_world_measured",
+    "test_too_large_hyper_parameters",
     "test_traced_model_runs_our_kernel",
     "test_vmap_runs_our_kernel",
     "test_what_runs_on_narrow_kernels",
@@ -145,6 +154,13 @@ def record() -> Callable[[], contextlib.AbstractContextManager[Recording]]:
         result.operators += dispatches.operators
 
     return recording
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the installed package, to be damaged; PYTHONPATH=package.parent makes it the one that is imported."""
+    installed = Path(mps_conv_transpose3d.__file__).parent
+    return Path(shutil.copytree(installed, tmp_path / installed.name, ignore=shutil.ignore_patterns("__pycache__")))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Stride, padding, output padding, dilation, groups, kernel size, sizes: one property at a time, then at random."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cases import LONG, SWEEP, Case
-from reference import DTYPES, check_case, make_tensors
+from mps_conv_transpose3d import _switch
+from reference import DTYPES, check_case, forward_and_backward, make_tensors, map_tensors
 
 
 @pytest.mark.parametrize("case", SWEEP, ids=str)
@@ -26,6 +28,50 @@ def test_long_pass_runs_in_slices(record):
     finally:
         torch.ops.mps_conv_transpose3d.force_method(None)
     assert recording.kernels.count("conv_transpose3d_forward_float") > 1
+
+
+LARGE = 2**40
+WITHOUT_EFFECT = [
+    Case("dilation_of_one_tap", (2, 4, 3, 2, 3), (4, 3, 1, 2, 1), dilation=(LARGE, 1, 2**62)),
+    Case("stride_of_one_input", (2, 4, 1, 2, 1), (4, 3, 2, 3, 2), stride=(LARGE, 2, 2**62), padding=(0, 1, 0)),
+    Case("both", (1, 8, 1, 1, 1), (8, 16, 1, 2, 1), stride=(LARGE,) * 3, dilation=(LARGE, 3, LARGE)),
+    Case(
+        "under_output_padding",
+        (1, 2, 1, 2, 2),
+        (2, 3, 1, 1, 2),
+        stride=(LARGE, 1, 2),
+        padding=(1, 0, 0),
+        output_padding=(3, 2, 1),
+        dilation=(1, LARGE, 1),
+    ),
+]
+
+
+def with_small_hyper_parameters(case: Case) -> Case:
+    """The same call as CPU PyTorch computes it."""
+    small = {name: tuple(min(v, 7) for v in getattr(case, name)) for name in ("stride", "dilation")}
+    return replace(case, **small)
+
+
+@pytest.mark.parametrize("backend", ["kernels", "composite"])
+@pytest.mark.parametrize("case", WITHOUT_EFFECT, ids=str)
+def test_large_hyper_parameters_without_effect(dtype, case, backend):
+    """Held against the same call with small ones: the CPU, which keeps 32 bits of them, has no answer of its own."""
+    small = with_small_hyper_parameters(case)
+    tensors = make_tensors(small, dtype)
+    _switch.serve(backend)
+    actual = forward_and_backward(case, map_tensors(lambda t: t.to("mps"), tensors))
+    expected = forward_and_backward(small, map_tensors(lambda t: t.to("mps"), tensors))
+    assert all(torch.equal(actual[name].cpu(), expected[name].cpu()) for name in expected)
+    check_case(small, tensors, dense)
+
+
+@pytest.mark.parametrize("backend", ["kernels", "composite"])
+def test_a_stride_and_a_dilation_whose_product_is_past_32_bits(dtype, backend):
+    """Outputs of which hardly any is reached: all are the bias, and nobody loops over the stride."""
+    case = Case("sparse", (1, 2, 2, 1, 1), (2, 1, 2, 1, 1), stride=(2**17, 1, 1), dilation=(2**17 + 1, 1, 1))
+    _switch.serve(backend)
+    check_case(case, make_tensors(case, dtype), dense)
 
 
 def triples(low: int, high: int) -> st.SearchStrategy[tuple[int, int, int]]:

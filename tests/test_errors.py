@@ -53,6 +53,28 @@ CALLS = {
     "bias of rank 2": ((1, 4, 3, 3, 3), (4, 2, 3, 3, 3), {"bias": (2, 1)}),
     "bias of rank 0": ((1, 4, 3, 3, 3), (4, 2, 3, 3, 3), {"bias": ()}),
 }
+# CPU PyTorch keeps hyper-parameters in 32 bits, and computes with what is left of them.
+BEYOND_32_BITS = {
+    "stride": ((1, 4, 8, 2, 2), (4, 2, 2, 2, 2), {"stride": (2**40, 1, 1)}),
+    "stride whose multiple wraps round": (
+        (1, 4, 8, 2, 2),
+        (4, 2, 2, 2, 2),
+        {"stride": (2**61, 1, 1), "output_padding": (2**61 - 1, 0, 0), "dilation": (8, 1, 1)},
+    ),
+    "stride with the sign bit": ((1, 4, 8, 2, 2), (4, 2, 2, 2, 2), {"stride": (1, 2**31, 1)}),
+    "dilation": ((1, 4, 3, 3, 3), (4, 2, 3, 3, 3), {"dilation": (1, 1, 2**62)}),
+    "padding whose double wraps round": ((1, 4, 3, 3, 3), (4, 2, 3, 3, 3), {"padding": (0, 2**62, 0)}),
+    "output_padding and a small stride": ((1, 4, 3, 3, 3), (4, 2, 3, 3, 3), {"output_padding": 2**32 + 1}),
+}
+TOO_LARGE = {
+    "stride": ((1, 4, 8, 2, 2), (4, 2, 2, 2, 2), {"stride": (2**40 + 3, 1, 1)}),
+    "stride of 64 bits": ((1, 4, 8, 2, 2), (4, 2, 2, 2, 2), {"stride": 2**63 - 2**32 + 5}),
+    "dilation": ((1, 4, 8, 2, 2), (4, 2, 2, 2, 2), {"dilation": (1, 2**32 + 1, 1)}),
+    "padding": ((1, 4, 8, 2, 2), (4, 2, 2, 2, 2), {"padding": (1, 2**40, 1)}),
+    "padding of 63 bits": ((1, 4, 8, 2, 2), (4, 2, 2, 2, 2), {"padding": 2**62 - 1}),
+    "output_padding": ((1, 4, 8, 2, 2), (4, 2, 2, 2, 2), {"output_padding": (0, 0, 2**40)}),
+    "output_padding of 64 bits": ((1, 4, 8, 2, 2), (4, 2, 1, 1, 1), {"output_padding": 2**63 - 1, "dilation": 2**40}),
+}
 FLOAT, HALF, BFLOAT = torch.float32, torch.float16, torch.bfloat16
 MIXED_DTYPES = {
     "weight in half": (FLOAT, HALF, FLOAT),
@@ -94,6 +116,26 @@ def test_invalid_call_raises_before_anything_is_encoded(name, dtype, record):
     assert recording.kernels == []
     assert not recording.native_convolutions
     assert_still_usable()
+
+
+@pytest.mark.parametrize("name", BEYOND_32_BITS)
+def test_hyper_parameters_beyond_32_bits(name, dtype, record):
+    """What the CPU refuses, in its words, though these show the low 32 bits."""
+    expected = outcome(lambda: forward("cpu", *BEYOND_32_BITS[name]))
+    with record() as recording:
+        assert outcome(lambda: forward("mps", *BEYOND_32_BITS[name], (dtype,) * 3)) == expected
+    assert recording.kernels == []
+    assert not recording.native_convolutions
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_too_large_hyper_parameters(name, dtype, record):
+    """The CPU computes something else, or asks for more memory than there is."""
+    with record() as recording:
+        raised, words = outcome(lambda: forward("mps", *TOO_LARGE[name], (dtype,) * 3))
+    assert raised is RuntimeError and f"{name.split()[0]} " in words and "too large" in words
+    assert recording.kernels == []
+    assert not recording.native_convolutions
 
 
 @pytest.mark.parametrize("name", MIXED_DTYPES)

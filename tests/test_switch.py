@@ -222,3 +222,128 @@ def test_import_of_a_broken_bridge_is_silent(run_python, tmp_path):
     (tmp_path / "mps_conv_transpose3d" / "_bridge.so").write_bytes(b"no library")
     result = run_python("import torch; torch.ones(1, device='mps') + 1", PYTHONPATH=str(tmp_path))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+# Whatever PyTorch answers: results and strides of forward and backward, or the error; module and function, with and
+# without autocast.
+ANSWERS = """
+import torch
+import torch.nn.functional as F
+
+def answer(what, call):
+    try:
+        print(what, *((t.dtype, t.stride(), t.float().cpu().flatten().tolist()) for t in call()))
+    except Exception as error:
+        print(what, type(error).__name__, str(error).splitlines()[0])
+
+def call(function, x, leaves):
+    output = function(x)
+    return [output, *torch.autograd.grad(output.float().square().sum(), [x, *leaves])]
+
+for name in ("float32", "float16", "bfloat16"):
+    torch.manual_seed(0)
+    dtype = getattr(torch, name)
+    layer = torch.nn.ConvTranspose3d(4, 6, 3, stride=2, groups=2).to(dtype).to("mps")
+    x = torch.randn(2, 4, 2, 2, 3).to(dtype).to("mps")
+    for format in (torch.contiguous_format, torch.channels_last_3d):
+        leaf = x.contiguous(memory_format=format).requires_grad_()
+        for cast in (None, torch.float16, torch.bfloat16):
+            with torch.autocast("mps", cast, enabled=cast is not None):
+                what = f"{name} {format} under {cast}"
+                answer(f"module {what}", lambda: call(layer, leaf, list(layer.parameters())))
+                function = lambda x: F.conv_transpose3d(x, layer.weight, groups=2)
+                answer(f"function {what}", lambda: call(function, leaf, [layer.weight]))
+                with torch.inference_mode():
+                    answer(f"inference {what}", lambda: [layer(x)])
+    answer("output_padding", lambda: [F.conv_transpose3d(x, layer.weight, output_padding=1, groups=2)])
+    answer("channels", lambda: [F.conv_transpose3d(x[:, :2], layer.weight, groups=2)])
+"""
+
+
+def answers(run_python, program: str, **environment: str) -> str:
+    result = run_python(program, **environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def off(program: str) -> str:
+    return "import mps_conv_transpose3d as m\nassert m.is_enabled(); m.disable()\n" + program
+
+
+def test_off_is_what_pytorch_does_alone(run_python):
+    alone = answers(run_python, ANSWERS, MPS_CONV_TRANSPOSE3D="0")
+    assert answers(run_python, off(ANSWERS)) == alone
+    assert answers(run_python, ANSWERS) != alone
+
+
+@pytest.mark.parametrize("played", ["2.5", "2.7", "2.8"])
+def test_off_is_what_an_older_pytorch_does_alone(run_python, simulator, played):
+    """Before 2.9 PyTorch has no autocast of its own for the operation, and goes on to that of aten::convolution."""
+    alone = answers(run_python, ANSWERS, MPS_CONV_TRANSPOSE3D="0", MPS_SIMULATOR_TORCH=played)
+    assert answers(run_python, off(ANSWERS), MPS_SIMULATOR_TORCH=played) == alone
+
+
+def test_off_without_a_bridge(run_python, package):
+    (package / "_bridge.so").write_bytes(b"no library")
+    environment = {"PYTHONPATH": str(package.parent)}
+    alone = answers(run_python, ANSWERS, MPS_CONV_TRANSPOSE3D="0", **environment)
+    assert answers(run_python, off(ANSWERS), **environment) == alone
+
+
+SWITCH_UNDER_CALLS = """
+import threading
+import torch
+import mps_conv_transpose3d as m
+
+REFUSED = "ConvTranspose 3D with BF16 or FP16 types is not supported on MPS"
+torch.manual_seed(0)
+layer = torch.nn.ConvTranspose3d(2, 3, 2, stride=2).half().to("mps")
+x = torch.randn(1, 2, 2, 2, 2).half().to("mps")
+expected = layer(x).cpu()
+done, failures, computed, refused = threading.Event(), [], [], []
+
+def work():
+    while not done.is_set():
+        try:
+            output = layer(x)
+            output.sum().backward()
+            assert torch.equal(output.cpu(), expected)
+            computed.append(1)
+        except RuntimeError as error:
+            (refused if REFUSED in str(error) else failures).append(error)
+        except BaseException as error:
+            failures.append(error)
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for _ in range(200):
+    with m.enabled(False):
+        m.enable()
+        m.disable()
+    m.enable()
+while not (computed and refused):
+    m.disable(), m.enable()
+done.set()
+for thread in threads:
+    thread.join()
+assert not failures, failures[0]
+print("switched")
+"""
+
+
+@pytest.mark.parametrize("damage", [False, True], ids=["kernels", "no bridge"])
+def test_switching_while_threads_compute(run_python, package, damage):
+    if damage:
+        (package / "_bridge.so").write_bytes(b"no library")
+    result = run_python(SWITCH_UNDER_CALLS, PYTHONPATH=str(package.parent))
+    assert (result.returncode, result.stdout) == (0, "switched\n"), result.stderr
+
+
+def test_off_registers_nothing(run_python):
+    program = """
+import torch, mps_conv_transpose3d as m
+m.disable()
+print(torch._C._dispatch_has_kernel_for_dispatch_key("aten::_convolution", "MPS"))
+"""
+    assert run_python(program, MPS_CONV_TRANSPOSE3D="0").stdout == "False\n"
