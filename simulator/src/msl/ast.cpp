@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "attributes.h"
+#include "simd_functions.h"
 
 namespace mps_simulator::msl {
 namespace {
@@ -431,6 +432,7 @@ class TreeReader {
         std::set<std::string> seen;
         std::set<uint32_t> constants;
         reach(canonical(r), seen, constants);
+        k.simd_functions = simd_functions(seen);
         for (const std::string& c : constructors_) reach(c, seen, constants);  // the dump does not say which are called
         for (const KernelParameter& p : k.parameters) {
           for (const auto& [variable, index] : constants_) {
@@ -443,6 +445,16 @@ class TreeReader {
         break;
       }
     }
+  }
+
+  std::vector<std::string> simd_functions(const std::set<std::string>& reached) const {
+    std::set<std::string> names;
+    for (const std::string& address : reached) {
+      auto f = functions_.find(address);
+      const bool of_the_library = f != functions_.end() && f->second.where.line == 0;
+      if (of_the_library && family_of(f->second.name) != 0) names.insert(f->second.name);
+    }
+    return {names.begin(), names.end()};
   }
 
   void reach(const std::string& address, std::set<std::string>& seen, std::set<uint32_t>& constants) {
