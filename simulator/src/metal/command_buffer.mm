@@ -2,6 +2,7 @@
 
 #include <ctime>
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <unordered_set>
@@ -22,12 +23,15 @@ using namespace mps_simulator;
 
 namespace mps_simulator {
 
+static std::atomic<uint64_t> next_number{0};
+
 struct CommandBufferState {
   struct Command {
     std::function<void()> run;
     bool after_error;  // runs even when an earlier command failed: whoever waits for an event must not hang
   };
 
+  const uint64_t number = next_number++;
   bool retained_references = true;
   MTLCommandBufferErrorOption error_options = MTLCommandBufferErrorOptionNone;
   std::vector<Command> commands;
@@ -96,6 +100,10 @@ MPS_SIMULATOR_PROPERTY(BufferDescriptor, MTLCommandBufferErrorOption, errorOptio
   _state->commands.clear();
   for (id object : _state->held) [object release];
   _state->held.clear();
+}
+
+- (uint64_t)number {
+  return _state->number;
 }
 
 - (id<MTLDevice>)device {

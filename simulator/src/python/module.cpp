@@ -71,6 +71,7 @@ py::tuple close_recording(uint64_t recording) {
   for (const auto& dispatch : log.dispatches) {
     dispatches.append(py::make_tuple(dispatch.kernel, py::tuple(py::cast(dispatch.grid)),
                                      py::tuple(py::cast(dispatch.threads_per_threadgroup)), dispatch.label,
+                                     dispatch.command_buffer, dispatch.barriers_before, *dispatch.barriers_after,
                                      counters(dispatch.counters)));
   }
   return py::make_tuple(dispatches, log.operators);

@@ -62,6 +62,13 @@ void twice_as_in_the_tutorial(const at::Tensor& x) {
   }
 }
 
+void barrier() {
+  auto* stream = getCurrentMPSStream();
+  at::mps::dispatch_sync_with_rethrow(stream->queue(), ^{
+    [stream->commandEncoder() memoryBarrierWithScope:MTLBarrierScopeBuffers];
+  });
+}
+
 void blit(const at::Tensor& from, const at::Tensor& to) {
   getCurrentMPSStream()->copy((id<MTLBuffer>)from.storage().data(), (id<MTLBuffer>)to.storage().data(), from.nbytes(),
                               0, 0, 0);
@@ -96,6 +103,7 @@ void throw_inside_the_queue() {
 TORCH_LIBRARY(device_extension, m) {
   m.def("twice", &twice);
   m.def("twice_as_in_the_tutorial", &twice_as_in_the_tutorial);
+  m.def("barrier", &barrier);
   m.def("blit", &blit);
   m.def("count_completion", &count_completion);
   m.def("completions", &completions);
