@@ -17,6 +17,7 @@
 #import "error.h"
 #import "event.h"
 #import "object_state.h"
+#import "raise.h"
 #import "reference.h"
 
 using namespace mps_simulator;
@@ -80,6 +81,7 @@ MPS_SIMULATOR_PROPERTY(BufferDescriptor, MTLCommandBufferErrorOption, errorOptio
     _state->retained_references = descriptor.retainedReferences;
     _state->error_options = descriptor.errorOptions;
     _queue = [queue retain];
+    raise_where_asked(self);
   }
   return self;
 }

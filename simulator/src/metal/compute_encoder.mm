@@ -13,6 +13,7 @@
 #import "command_buffer.h"
 #import "error.h"
 #import "pipeline.h"
+#import "raise.h"
 #import "reference.h"
 
 namespace mps_simulator {
@@ -62,6 +63,7 @@ using namespace mps_simulator;
   if ((self = [super initWithBuffer:buffer])) {
     _bindings = new Bindings;
     if (type == MTLDispatchTypeConcurrent) _concurrent = new Concurrent;
+    raise_where_asked(self);
   }
   return self;
 }

@@ -69,6 +69,33 @@ void barrier() {
   });
 }
 
+// What Metal raised, or nothing.
+std::string twice_or_reason(const at::Tensor& x) {
+  auto* stream = getCurrentMPSStream();
+  double_pipeline();
+  __block std::string reason;
+  dispatch_sync(stream->queue(), ^{
+    @autoreleasepool {
+      @try {
+        encode(stream->commandEncoder(), x);
+      } @catch (NSException* exception) {
+        reason = [[exception reason] UTF8String];
+      }
+    }
+  });
+  return reason;
+}
+
+void twice_unguarded(const at::Tensor& x) {
+  auto* stream = getCurrentMPSStream();
+  double_pipeline();
+  dispatch_sync(stream->queue(), ^{
+    @autoreleasepool {
+      encode(stream->commandEncoder(), x);
+    }
+  });
+}
+
 void blit(const at::Tensor& from, const at::Tensor& to) {
   getCurrentMPSStream()->copy((id<MTLBuffer>)from.storage().data(), (id<MTLBuffer>)to.storage().data(), from.nbytes(),
                               0, 0, 0);
@@ -104,6 +131,8 @@ TORCH_LIBRARY(device_extension, m) {
   m.def("twice", &twice);
   m.def("twice_as_in_the_tutorial", &twice_as_in_the_tutorial);
   m.def("barrier", &barrier);
+  m.def("twice_or_reason", &twice_or_reason);
+  m.def("twice_unguarded", &twice_unguarded);
   m.def("blit", &blit);
   m.def("count_completion", &count_completion);
   m.def("completions", &completions);
