@@ -61,3 +61,64 @@ print(int(x.sum()))
 """
     assert run(program, 64) == "8\n"
     assert "kernel 'matrices' uses simdgroup matrices and states a maximum of 32 threads" in run(program, 32)
+
+
+COLLECTIVES = '''
+import torch
+library = torch.mps.compile_shader("""
+#include <metal_stdlib>
+using namespace metal;
+template <class T> T twice(T x) { return x + simd_shuffle_xor(x, 1); }
+float total(float x) { return simd_sum(twice(x)); }
+kernel void plain(device float* x, threadgroup float* t [[threadgroup(0)]]) { x[0] = 1; }
+kernel void barrier(device float* x, uint i [[thread_position_in_threadgroup]]) {
+  simdgroup_barrier(mem_flags::mem_none);
+  x[i] = quad_shuffle(x[i], 0);
+}
+kernel void shuffle(device float* x, uint i [[thread_position_in_threadgroup]]) { x[i] = twice(x[i]); }
+kernel void vote(device float* x, uint i [[thread_position_in_threadgroup]]) { x[i] = simd_any(x[i] > 0); }
+kernel void sum(device float* x, uint i [[thread_position_in_threadgroup]]) { x[i] = total(x[i]); }
+kernel void prefix(device float* x, uint i [[thread_position_in_threadgroup]]) {
+  x[i] = simd_prefix_inclusive_sum(x[i]);
+}
+kernel void product(device float* x) {
+  simdgroup_float8x8 m(1.0f);
+  simdgroup_multiply(m, m, m);
+  simdgroup_store(m, x, 8);
+}
+""")
+print(torch.mps.device_count(), torch.backends.mps.get_name(), torch.backends.mps.get_core_count())
+for name in sorted(name for name in dir(library) if name[0] != "_"):
+    try:
+        getattr(library, name)
+    except RuntimeError as error:
+        print(name, str(error).split("localizedDescription")[-1])
+'''
+
+
+def test_a_virtual_machine_has_no_collectives_of_simdgroups() -> None:
+    result = run_python(COLLECTIVES, MPS_SIMULATOR_GPU_FAMILY="5")
+    assert result.returncode == 0, result.stderr
+    first, *refused = result.stdout.splitlines()
+    assert first == "1 Apple Paravirtual device (simulated) 0"
+    expected = {
+        "prefix": "simd_prefix_inclusive_sum",
+        "product": "simdgroup_multiply",
+        "shuffle": "simd_shuffle_xor",
+        "sum": "simd_shuffle_xor|simd_sum",
+        "vote": "simd_any",
+    }
+    assert [line.split()[0] for line in refused] == list(expected)
+    for line, names in zip(refused, expected.values()):
+        assert any(f"Encountered unlowered function call to air.{name}" in line for name in names.split("|")), line
+
+
+@pytest.mark.parametrize(("family", "name"), [("7", "Apple M1"), ("8", "Apple M2"), ("9", "Apple M3")])
+def test_macs_have_collectives_of_simdgroups(family: str, name: str) -> None:
+    result = run_python(COLLECTIVES, MPS_SIMULATOR_GPU_FAMILY=family)
+    assert result.returncode == 0 and result.stdout == f"1 {name} (simulated) {8 if family == '7' else 10}\n"
+
+
+def test_a_family_without_a_mac() -> None:
+    result = run_python("import torch\nprint(torch.backends.mps.get_name())", MPS_SIMULATOR_GPU_FAMILY="6")
+    assert "MPS_SIMULATOR_GPU_FAMILY must be 5 (a virtual machine), 7, 8 or 9, and is 6" in result.stderr

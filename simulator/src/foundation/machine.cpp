@@ -24,6 +24,18 @@ unsigned number(const std::string& text) {
 
 }  // namespace
 
+const Gpu& gpu() {
+  static const Gpu found = [] {
+    const std::string text = environment("MPS_SIMULATOR_GPU_FAMILY", "7");
+    for (const Gpu& gpu : {Gpu{5, "Apple Paravirtual device", 0, false}, Gpu{7, "Apple M1", 8, true},
+                           Gpu{8, "Apple M2", 10, true}, Gpu{9, "Apple M3", 10, true}}) {
+      if (gpu.family == number(text)) return gpu;
+    }
+    refuse("MPS_SIMULATOR_GPU_FAMILY", "5 (a virtual machine), 7, 8 or 9", text);
+  }();
+  return found;
+}
+
 unsigned unstated_max_threads() {
   static const unsigned threads = [] {
     const std::string text = environment("MPS_SIMULATOR_MAX_THREADS", "1024");

@@ -48,6 +48,16 @@ void check_matrices(const msl::Function& function, NSUInteger stated) {
   }
 }
 
+// In the words of Apple's drivers, which say at this point that they have no code for a function of the library.
+void check_family(const msl::Function& function) {
+  for (const std::string& name : function.simd_functions()) {
+    if (msl::family_of(name) <= gpu().family) continue;
+    throw msl::CompileError("Encountered unlowered function call to air." + name + " (kernel '" + function.name() +
+                            "'; it needs a GPU of family Apple" + std::to_string(msl::family_of(name)) +
+                            ", and this one is of Apple" + std::to_string(gpu().family) + ")");
+  }
+}
+
 }  // namespace
 
 @implementation MTLPipelineBufferDescriptor
@@ -165,8 +175,10 @@ id<MTLComputePipelineState> new_pipeline(id<MTLFunction> function, MTLComputePip
     fail_validation("maxTotalThreadsPerThreadgroup must be <= " + std::to_string(msl::kMaxThreadsPerThreadgroup));
   }
   try {
-    auto pipeline = compiled_function(function)->make_pipeline();
-    check_matrices(*compiled_function(function), stated_max_threads(*pipeline, descriptor));
+    const auto compiled = compiled_function(function);
+    check_family(*compiled);
+    auto pipeline = compiled->make_pipeline();
+    check_matrices(*compiled, stated_max_threads(*pipeline, descriptor));
     return [[SimulatedPipeline alloc] initWithPipeline:std::move(pipeline) descriptor:descriptor];
   } catch (const msl::CompileError& refused) {
     set_error(error, make_error(@"AGXMetalG13X", 3, refused.what()));
