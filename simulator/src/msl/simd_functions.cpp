@@ -50,9 +50,11 @@ bool is_reduction(const std::string& function) {
 
 bool is_matrix_function(const std::string& function) {
   static const std::set<std::string> names = {
-      "simdgroup_load",     "simdgroup_store",
-      "simdgroup_multiply", "simdgroup_multiply_accumulate",
-      "thread_elements",    "make_filled_simdgroup_matrix",
+      "simdgroup_load",
+      "simdgroup_store",
+      "simdgroup_multiply",
+      "simdgroup_multiply_accumulate",
+      "make_filled_simdgroup_matrix",
   };
   return names.count(function) != 0;
 }

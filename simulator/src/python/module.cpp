@@ -8,6 +8,8 @@
 #include "foundation/validation.h"
 #include "python/shader.h"
 #include "record.h"
+#include "torch/autocast.h"
+#include "torch/fallback_operators.h"
 #include "torch/hooks.h"
 #include "torch/storage.h"
 
@@ -92,7 +94,9 @@ PYBIND11_MODULE(_C, m) {
   using namespace mps_simulator;
   using torch::wrap_pybind_function;
   register_hooks();
+  register_autocast();
   throw_finding = [](const std::string& what) { throw FindingError(what); };
+  m.def("torch_version", [] { return py::make_tuple(torch_version().major, torch_version().minor); });
   m.def("device_name", wrap_pybind_function(device_name));
   m.def("core_count", wrap_pybind_function(core_count));
   m.def("resize_storage", wrap_pybind_function(resize_python_storage));
