@@ -13,7 +13,7 @@ def install() -> None:
     """Must run before anybody asks whether mps is available: torch caches the first answer for ever."""
     if torch._C._has_mps:
         return
-    from mps_simulator import _C
+    from mps_simulator import _C, _autocast
 
     torch._C._has_mps = True
     torch._C._mps_get_name = _C.device_name
@@ -29,6 +29,7 @@ def install() -> None:
     torch._C._mps_loadMetalllib = _no_compiled_library
     torch._C._mps_loadMetallibFromPath = _no_compiled_library
     _teach_storages(_C)
+    _autocast.install(_C.torch_version())
     wait_at_exit()
 
 

@@ -47,12 +47,20 @@ class Counters:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """One compute dispatch: the Metal function's name, its grid and threadgroup in threads, and its label."""
+    """One compute dispatch: the Metal function's name, its grid and threadgroup in threads, its label, and its place.
+
+    ``command_buffer`` numbers the command buffers of a recording in which dispatches ran, from 0 on: where it changes,
+    there was a commit. ``barriers_before`` and ``barriers_after`` count the memory barriers for buffers between this
+    dispatch and its neighbours in the same encoder, or the encoder's begin and end.
+    """
 
     kernel: str
     grid: tuple[int, int, int]
     threads_per_threadgroup: tuple[int, int, int]
     label: str
+    command_buffer: int
+    barriers_before: int
+    barriers_after: int
     counters: Counters | None = None
 
 
@@ -93,5 +101,7 @@ def record(*, counters: bool = False, accesses: int | None = None) -> Iterator[R
             torch.mps.synchronize()
         finally:
             dispatches, recording.operators = _C.close_recording(handle)
-            for *dispatch, counted in dispatches:
-                recording.append(Dispatch(*dispatch, Counters(**counted) if counted else None))
+            numbers: dict[int, int] = {}
+            for *dispatch, buffer, before, after, counted in dispatches:
+                number = numbers.setdefault(buffer, len(numbers))
+                recording.append(Dispatch(*dispatch, number, before, after, Counters(**counted) if counted else None))

@@ -18,7 +18,10 @@ struct DispatchRecord {
   std::string label;             // the pipeline's or encoder's label, may be empty
   std::array<uint64_t, 3> grid;  // threads, as Metal's threadsPerGrid
   std::array<uint64_t, 3> threads_per_threadgroup;
-  std::shared_ptr<const msl::Counters> counters;  // null: not asked for
+  uint64_t command_buffer;   // numbers grow with the buffers that are made
+  uint32_t barriers_before;  // memory barriers for buffers since the encoder's dispatch before this one, or its begin
+  std::shared_ptr<const uint32_t> barriers_after;  // until its next one, or its end
+  std::shared_ptr<const msl::Counters> counters;   // null: not asked for
 };
 
 // Both logs are off until a recording is open; recordings nest, and each sees what happened since it opened.

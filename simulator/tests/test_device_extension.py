@@ -75,3 +75,36 @@ def test_what_ends_the_process_on_a_mac_raises(ops):
         ops.operator_inside_the_queue(x)
     ops.twice(x)
     assert x.tolist() == [2.0] * 10
+
+
+def test_what_metal_raises_while_encoding(ops, monkeypatch):
+    x = torch.ones(10, device="mps")
+    torch.mps.synchronize()
+    monkeypatch.setenv("MPS_SIMULATOR_RAISE", "dispatchThreads")
+    assert ops.twice_or_reason(x).startswith("-dispatchThreads:threadsPerThreadgroup: raised")
+    with pytest.raises(mps_simulator.Finding, match="an NSException left a block through dispatch_sync: -dispatchT"):
+        ops.twice_unguarded(x)
+    with pytest.raises(RuntimeError):  # of no known type
+        ops.twice(x)
+    torch.mps.synchronize()
+    monkeypatch.delenv("MPS_SIMULATOR_RAISE")
+    assert ops.twice_or_reason(x) == ""
+    assert x.tolist() == [2.0] * 10
+
+
+def test_barriers_are_recorded(ops):
+    x = torch.ones(10, device="mps")
+    torch.mps.synchronize()
+    with mps_simulator.record() as dispatches:
+        ops.barrier()
+        ops.twice(x)
+        ops.twice(x)
+        ops.barrier()
+        ops.barrier()
+        ops.twice(x)
+        torch.mps.synchronize()
+        ops.twice_as_in_the_tutorial(x)
+        ops.twice(x)
+        ops.barrier()
+    assert [(d.barriers_before, d.barriers_after) for d in dispatches] == [(1, 0), (0, 2), (2, 0), (0, 0), (0, 1)]
+    assert [d.command_buffer for d in dispatches] == [0, 0, 0, 1, 2]

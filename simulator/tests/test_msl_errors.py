@@ -68,6 +68,16 @@ REFUSED = {
         3,
         "cannot reserve 'buffer' resource location at index 1",
     ),
+    "maximum_behind_the_parameters": (
+        "kernel void f(device int* x)\n    [[max_total_threads_per_threadgroup(64)]] { x[0] = 0; }",
+        4,
+        "'max_total_threads_per_threadgroup' attribute cannot be applied to types",
+    ),
+    "kernel_behind_the_parameters": (
+        "void f(device int* x) [[kernel]];\nvoid f(device int* x) { x[0] = 0; }",
+        3,
+        "'kernel' attribute cannot be applied to types",
+    ),
     "buffer_index_out_of_range": ("kernel void f(device int* x [[buffer(31)]]) { x[0] = 0; }", 3, "out of bounds"),
     "misspelt_attribute": ("kernel void f(device int* x [[bufer(0)]]) { x[0] = 0; }", 3, "unknown attribute 'bufer'"),
     "misspelt_input": (

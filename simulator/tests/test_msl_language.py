@@ -371,6 +371,30 @@ def test_instantiations_by_both_spellings():
     assert y.tolist() == [7, 3, 3]
 
 
+def test_maxima_of_threads_in_every_spelling():
+    library = torch.mps.compile_shader(
+        HEADER
+        + """
+        enum Threads { kSimdgroup = 32, kThreads = 4 * kSimdgroup };
+        constant constexpr uint kSimdgroups = 5;
+        [[kernel, max_total_threads_per_threadgroup(128)]] void inside(device int* x) { x[0] = 0; }
+        [[max_total_threads_per_threadgroup(160)]] kernel void before(device int* x) { x[0] = 0; }
+        kernel [[max_total_threads_per_threadgroup(192)]] void behind(device int* x) { x[0] = 0; }
+        [[max_total_threads_per_threadgroup(kThreads)]] [[kernel]] void enumerator(device int* x) { x[0] = 0; }
+        [[kernel, max_total_threads_per_threadgroup(kSimdgroups * 32)]] void expression(device int* x) { x[0] = 0; }
+        template <typename T, uint Rows, uint Columns>
+        [[max_total_threads_per_threadgroup(Rows * Columns * kSimdgroup)]] kernel void tiled(device T* x) { x[0] = 0; }
+        template [[host_name("tiled_2_3")]] kernel decltype(tiled<int, 2, 3>) tiled<int, 2, 3>;
+        template [[host_name("tiled_2_4")]] [[kernel]] void tiled<float, 2, 4>(device float* x);
+        """
+    )
+    maxima = {name: getattr(library, name).max_threads_per_threadgroup for name in dir(library) if name[0] != "_"}
+    assert maxima == {
+        "inside": 128, "before": 160, "behind": 192, "enumerator": 128, "expression": 160,
+        "tiled_2_3": 192, "tiled_2_4": 256,
+    }  # fmt: skip
+
+
 def test_buffers_without_an_index_take_the_free_ones():
     x, y, z = ints(1), ints(1), ints(1)
     run(

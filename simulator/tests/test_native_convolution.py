@@ -10,6 +10,7 @@ from torch.nn import functional as F
 import mps_simulator
 
 FORWARD, BACKWARD = "aten::convolution_overrideable", "aten::convolution_backward_overrideable"
+OLD_TRANSPOSED_3D = "ConvTranspose 3D is not supported on MPS"
 HALF_TRANSPOSED_3D = "ConvTranspose 3D with BF16 or FP16 types is not supported on MPS"
 
 CASES = {
@@ -86,6 +87,36 @@ F.conv_transpose2d(x[:, :, 0], w[:, :, 0])
 """
     result = run_python(program, MPS_SIMULATOR_TORCH=version)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+NATIVE_FROM_2_8 = """
+import torch
+from torch.nn import functional as F
+x, w = torch.randn(1, 2, 3, 3, 3), torch.randn(2, 2, 2, 2, 2)
+for dtype in (torch.float32, torch.complex64, torch.float16, torch.bfloat16):
+    m, n = (t.to("mps", dtype).requires_grad_() for t in (x, w))
+    try:
+        y = F.conv_transpose3d(m, n)
+    except RuntimeError as error:
+        print(dtype, error)
+        continue
+    y.real.sum().backward()
+    expected = F.conv_transpose3d(x, w)
+    torch.testing.assert_close(y.detach().cpu().to(torch.complex64).real, expected, rtol=0.02, atol=0.02)
+    assert y.dtype == dtype and n.grad.dtype == dtype
+"""
+
+
+@pytest.mark.parametrize("version", ["2.8", "2.9", "2.10", "2.11", "2.12", "2.13", "2.14", "2.15"])
+def test_float32_since_2_8_and_no_half_precision(version):
+    result = run_python(NATIVE_FROM_2_8, MPS_SIMULATOR_TORCH=version)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"torch.float16 {HALF_TRANSPOSED_3D}\ntorch.bfloat16 {HALF_TRANSPOSED_3D}\n"
+
+
+def test_half_precision_as_it_may_come():
+    result = run_python(NATIVE_FROM_2_8, MPS_SIMULATOR_NATIVE_HALF="1")
+    assert result.returncode == 0 and result.stdout == "", result.stdout + result.stderr
 
 
 def test_devices_and_dtypes_must_agree():
@@ -173,6 +204,66 @@ def test_autocast_forces_float32_in_3d_transposed():
         assert F.conv_transpose3d(x, w).dtype == torch.float32
         assert F.conv_transpose2d(x[:, :, 0], w[:, :, 0]).dtype == torch.float16
         assert F.conv3d(x, w).dtype == torch.float16
+
+
+AUTOCAST = """
+import warnings
+import torch
+from torch.nn import functional as F
+warnings.simplefilter("error")
+x, w = torch.ones(1, 2, 3, 3, 3, device="mps"), torch.ones(2, 2, 2, 2, 2, device="mps")
+for dtype in (torch.float16, torch.bfloat16):
+    try:
+        with torch.autocast("mps", dtype=dtype):
+            assert F.conv3d(x, w).dtype == dtype
+            print(F.conv_transpose3d(x, w).dtype)
+    except (RuntimeError, UserWarning) as error:
+        print(error)
+"""
+NO_AUTOCAST = "User specified an unsupported autocast device_type 'mps'"
+ONLY_FLOAT16 = (
+    "In MPS autocast, but the target dtype is not supported. Disabling autocast.\n"
+    "MPS Autocast only supports dtype of torch.float16 currently."
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "float16", "bfloat16"),
+    [
+        ("2.4", NO_AUTOCAST, NO_AUTOCAST),
+        ("2.5", OLD_TRANSPOSED_3D, ONLY_FLOAT16),
+        ("2.7", OLD_TRANSPOSED_3D, OLD_TRANSPOSED_3D),
+        ("2.8", HALF_TRANSPOSED_3D, HALF_TRANSPOSED_3D),
+        ("2.9", "torch.float32", "torch.float32"),
+        ("2.15", "torch.float32", "torch.float32"),
+    ],
+)
+def test_autocast_by_version(version, float16, bfloat16):
+    result = run_python(AUTOCAST, MPS_SIMULATOR_TORCH=version)
+    assert (result.stdout, result.stderr) == (f"{float16}\n{bfloat16}\n", "")
+
+
+@pytest.mark.parametrize("version", ["2.5", "2.8", "2.9", "2.13"])
+def test_an_extension_takes_over_autocast_and_gives_it_back(version):
+    program = """
+import torch
+from torch.nn import functional as F
+x, w = torch.ones(1, 2, 3, 3, 3, device="mps"), torch.ones(2, 2, 2, 2, 2, device="mps")
+def dtype():
+    with torch.autocast("mps", dtype=torch.float16):
+        try:
+            return F.conv_transpose3d(x, w).dtype
+        except RuntimeError as error:
+            return str(error)
+before = dtype()
+library = torch.library.Library("aten", "IMPL")
+library.impl("conv_transpose3d.input", lambda *arguments: x.half(), "AutocastMPS")
+assert dtype() == torch.float16
+library._destroy()
+assert dtype() == before, (before, dtype())
+"""
+    result = run_python(program, MPS_SIMULATOR_TORCH=version)
+    assert result.returncode == 0, result.stderr
 
 
 def test_derivatives_of_every_kind():

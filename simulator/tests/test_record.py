@@ -41,6 +41,22 @@ def test_dispatches_in_order_with_their_geometry(library):
     assert len(dispatches) == 2
 
 
+def test_command_buffers_are_numbered_from_0(library):
+    x = torch.zeros(4, device="mps")
+    library.fill(x, 1.0)
+    torch.mps.synchronize()
+    with mps_simulator.record() as outer:
+        library.fill(x, 1.0)
+        library.fill(x, 2.0)
+        torch.mps.synchronize()
+        torch.mps.synchronize()  # with nothing to commit
+        library.fill(x, 3.0)
+        with mps_simulator.record() as inner:
+            library.fill(x, 4.0)
+    assert [d.command_buffer for d in outer] == [0, 0, 1, 2]
+    assert [d.command_buffer for d in inner] == [0]
+
+
 def test_operators_that_ran_on_the_cpu(library):
     x = torch.ones(4, device="mps")
     with mps_simulator.record() as dispatches:

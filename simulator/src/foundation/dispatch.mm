@@ -187,12 +187,17 @@ void run_async(dispatch_queue_t queue, std::function<void()> work) {
 void run_sync(dispatch_queue_t queue, const std::function<void()>& work) {
   QueueState& state = state_of(queue);
   const auto guarded = [&] {
-    try {
-      run_inside(queue, work);
-    } catch (const ValidationError&) {
-      throw;
-    } catch (const std::exception& error) {
-      fail_validation(std::string("a C++ exception left a block through dispatch_sync: ") + error.what());
+    @try {
+      try {
+        run_inside(queue, work);
+      } catch (const ValidationError&) {
+        throw;
+      } catch (const std::exception& error) {
+        fail_validation(std::string("a C++ exception left a block through dispatch_sync: ") + error.what());
+      }
+    } @catch (NSException* exception) {
+      fail_validation(std::string("an NSException left a block through dispatch_sync: ") +
+                      ([[exception reason] UTF8String] ?: "without a reason"));
     }
   };
   if (state.concurrent) return guarded();

@@ -4,10 +4,13 @@ namespace mps_simulator {
 
 void (*throw_finding)(const std::string& what) = nullptr;
 
+void report_finding(const std::string& message) {
+  if (throw_finding) throw_finding(message);
+  throw ValidationError(message);
+}
+
 void fail_validation(const std::string& message) {
-  const std::string what = message + " (on a Mac this assertion ends the process)";
-  if (throw_finding) throw_finding(what);
-  throw ValidationError(what);
+  report_finding(message + " (on a Mac this assertion ends the process)");
 }
 
 }  // namespace mps_simulator

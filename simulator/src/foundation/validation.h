@@ -16,4 +16,7 @@ extern void (*throw_finding)(const std::string& what);
 
 [[noreturn]] void fail_validation(const std::string& message);
 
+// What does not end the process there, and goes wrong all the same.
+[[noreturn]] void report_finding(const std::string& message);
+
 }  // namespace mps_simulator

@@ -19,6 +19,9 @@ struct CommandBufferState;
 }
 - (instancetype)initWithQueue:(SimulatedCommandQueue*)queue descriptor:(MTLCommandBufferDescriptor*)descriptor;
 
+// A number that no other command buffer has, larger than those of the buffers made before.
+- (uint64_t)number;
+
 // For encoders. A std::runtime_error that leaves a command ends the buffer with an error.
 - (void)append:(std::function<void()>)command;
 // Keeps the object until the commands are complete, unless the buffer is one of unretained references.

@@ -2,6 +2,7 @@
 
 #include <ctime>
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <unordered_set>
@@ -16,11 +17,14 @@
 #import "error.h"
 #import "event.h"
 #import "object_state.h"
+#import "raise.h"
 #import "reference.h"
 
 using namespace mps_simulator;
 
 namespace mps_simulator {
+
+static std::atomic<uint64_t> next_number{0};
 
 struct CommandBufferState {
   struct Command {
@@ -28,6 +32,7 @@ struct CommandBufferState {
     bool after_error;  // runs even when an earlier command failed: whoever waits for an event must not hang
   };
 
+  const uint64_t number = next_number++;
   bool retained_references = true;
   MTLCommandBufferErrorOption error_options = MTLCommandBufferErrorOptionNone;
   std::vector<Command> commands;
@@ -76,6 +81,7 @@ MPS_SIMULATOR_PROPERTY(BufferDescriptor, MTLCommandBufferErrorOption, errorOptio
     _state->retained_references = descriptor.retainedReferences;
     _state->error_options = descriptor.errorOptions;
     _queue = [queue retain];
+    raise_where_asked(self);
   }
   return self;
 }
@@ -96,6 +102,10 @@ MPS_SIMULATOR_PROPERTY(BufferDescriptor, MTLCommandBufferErrorOption, errorOptio
   _state->commands.clear();
   for (id object : _state->held) [object release];
   _state->held.clear();
+}
+
+- (uint64_t)number {
+  return _state->number;
 }
 
 - (id<MTLDevice>)device {

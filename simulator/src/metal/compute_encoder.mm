@@ -13,6 +13,7 @@
 #import "command_buffer.h"
 #import "error.h"
 #import "pipeline.h"
+#import "raise.h"
 #import "reference.h"
 
 namespace mps_simulator {
@@ -26,6 +27,7 @@ struct Bindings {
   std::array<msl::BufferBinding, msl::kMaxBuffers> buffers;
   std::array<std::shared_ptr<std::vector<std::byte>>, msl::kMaxBuffers> bytes;  // behind the buffers that setBytes made
   std::array<size_t, msl::kMaxBuffers> threadgroup_memory{};
+  std::shared_ptr<uint32_t> barriers = std::make_shared<uint32_t>(0);  // for buffers, since the last dispatch
 };
 
 // Dispatches of a concurrent encoder since the last barrier.
@@ -61,6 +63,7 @@ using namespace mps_simulator;
   if ((self = [super initWithBuffer:buffer])) {
     _bindings = new Bindings;
     if (type == MTLDispatchTypeConcurrent) _concurrent = new Concurrent;
+    raise_where_asked(self);
   }
   return self;
 }
@@ -199,11 +202,16 @@ using namespace mps_simulator;
   dispatch.buffers = _bindings->buffers;
   dispatch.threadgroup_memory = _bindings->threadgroup_memory;
   if (_concurrent) dispatch.unordered = _concurrent->unordered;
+  const uint32_t barriers_before = *_bindings->barriers;
+  _bindings->barriers = std::make_shared<uint32_t>(0);
   NSString* label = [_bindings->pipeline label] ?: _label;
   DispatchRecord record{pipeline->name(),
                         mps_simulator::to_string(label),
                         {grid.width, grid.height, grid.depth},
                         {size.width, size.height, size.depth},
+                        [_buffer number],
+                        barriers_before,
+                        _bindings -> barriers,
                         nullptr};
   std::function<void()> run = [pipeline, dispatch, record = std::move(record), bytes = _bindings->bytes]() mutable {
     Recorder& recorder = Recorder::instance();
@@ -246,13 +254,16 @@ using namespace mps_simulator;
 
 - (void)memoryBarrierWithScope:(MTLBarrierScope)scope {
   [self checkOpen:"memoryBarrierWithScope:"];
-  if (!_concurrent || !(scope & MTLBarrierScopeBuffers)) return;
+  if (!(scope & MTLBarrierScopeBuffers)) return;
+  ++*_bindings->barriers;
+  if (!_concurrent) return;
   [self appendConcurrent];
   _concurrent->unordered = msl::begin_unordered();
 }
 
 - (void)memoryBarrierWithResources:(const id<MTLResource>[])resources count:(NSUInteger)count {
   [self checkOpen:"memoryBarrierWithResources:count:"];
+  ++*_bindings->barriers;
   if (!_concurrent) return;
   [self appendConcurrent];
   std::vector<std::byte*> ordered;

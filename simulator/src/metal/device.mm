@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "../foundation/machine.h"
 #include "../msl/msl.h"
 #import "buffer.h"
 #import "command_queue.h"
@@ -59,7 +60,7 @@ NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) { return [[NSArray alloc] initWi
 @implementation SimulatedDevice
 
 - (NSString*)name {
-  return @"Apple M1 (simulated)";
+  return to_nsstring(gpu().name + " (simulated)");
 }
 
 - (uint64_t)registryID {
@@ -68,22 +69,16 @@ NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) { return [[NSArray alloc] initWi
 
 - (BOOL)supportsFamily:(MTLGPUFamily)family {
   switch (family) {
-    case MTLGPUFamilyApple1:
-    case MTLGPUFamilyApple2:
-    case MTLGPUFamilyApple3:
-    case MTLGPUFamilyApple4:
-    case MTLGPUFamilyApple5:
-    case MTLGPUFamilyApple6:
-    case MTLGPUFamilyApple7:
     case MTLGPUFamilyMac1:
     case MTLGPUFamilyMac2:
     case MTLGPUFamilyCommon1:
     case MTLGPUFamilyCommon2:
     case MTLGPUFamilyCommon3:
-    case MTLGPUFamilyMetal3:
       return YES;
+    case MTLGPUFamilyMetal3:
+      return gpu().metal3;
     default:
-      return NO;
+      return family >= MTLGPUFamilyApple1 && family < MTLGPUFamilyApple1 + gpu().family;
   }
 }
 

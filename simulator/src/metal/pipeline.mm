@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "../foundation/machine.h"
 #include "../foundation/validation.h"
+#include "../msl/simd_functions.h"
 #import "device.h"
 #import "error.h"
 #import "library.h"
@@ -28,6 +30,33 @@ struct PipelineDescriptor {
   NSUInteger maxTotalThreadsPerThreadgroup = 0;
   Reference<MTLPipelineBufferDescriptorArray*> buffers = [[MTLPipelineBufferDescriptorArray new] autorelease];
 };
+
+// The threads per threadgroup that kernel and descriptor allow; 0 is no statement.
+NSUInteger stated_max_threads(const msl::Pipeline& pipeline, MTLComputePipelineDescriptor* descriptor) {
+  const NSUInteger of_kernel = pipeline.max_total_threads_per_threadgroup();
+  const NSUInteger of_descriptor = descriptor.maxTotalThreadsPerThreadgroup;
+  return of_kernel && of_descriptor ? std::min(of_kernel, of_descriptor) : of_kernel + of_descriptor;
+}
+
+// With one simdgroup a threadgroup, Apple's compiler was seen to reorder what is staged for simdgroup matrices (cubecl
+// pull request 1636).
+void check_matrices(const msl::Function& function, NSUInteger stated) {
+  const auto& functions = function.simd_functions();
+  if (stated == msl::kSimdWidth && std::any_of(functions.begin(), functions.end(), msl::is_matrix_function)) {
+    report_finding("kernel '" + function.name() + "' uses simdgroup matrices and states a maximum of " +
+                   std::to_string(stated) + " threads, for which Apple's compiler makes wrong code: state 64");
+  }
+}
+
+// In the words of Apple's drivers, which say at this point that they have no code for a function of the library.
+void check_family(const msl::Function& function) {
+  for (const std::string& name : function.simd_functions()) {
+    if (msl::family_of(name) <= gpu().family) continue;
+    throw msl::CompileError("Encountered unlowered function call to air." + name + " (kernel '" + function.name() +
+                            "'; it needs a GPU of family Apple" + std::to_string(msl::family_of(name)) +
+                            ", and this one is of Apple" + std::to_string(gpu().family) + ")");
+  }
+}
 
 }  // namespace
 
@@ -88,10 +117,8 @@ MPS_SIMULATOR_PROPERTY(PipelineDescriptor, NSUInteger, maxTotalThreadsPerThreadg
 - (instancetype)initWithPipeline:(std::shared_ptr<const msl::Pipeline>)pipeline
                       descriptor:(MTLComputePipelineDescriptor*)descriptor {
   if ((self = [super init])) {
-    _maxThreads = pipeline->max_total_threads_per_threadgroup();
-    if (descriptor.maxTotalThreadsPerThreadgroup) {
-      _maxThreads = std::min(_maxThreads, descriptor.maxTotalThreadsPerThreadgroup);
-    }
+    const NSUInteger stated = stated_max_threads(*pipeline, descriptor);
+    _maxThreads = stated ? stated : unstated_max_threads();
     _wholeSimdgroups = descriptor.threadGroupSizeIsMultipleOfThreadExecutionWidth;
     _label = [descriptor.label copy];
     _pipeline = new std::shared_ptr<const msl::Pipeline>(std::move(pipeline));
@@ -148,8 +175,11 @@ id<MTLComputePipelineState> new_pipeline(id<MTLFunction> function, MTLComputePip
     fail_validation("maxTotalThreadsPerThreadgroup must be <= " + std::to_string(msl::kMaxThreadsPerThreadgroup));
   }
   try {
-    return [[SimulatedPipeline alloc] initWithPipeline:compiled_function(function)->make_pipeline()
-                                            descriptor:descriptor];
+    const auto compiled = compiled_function(function);
+    check_family(*compiled);
+    auto pipeline = compiled->make_pipeline();
+    check_matrices(*compiled, stated_max_threads(*pipeline, descriptor));
+    return [[SimulatedPipeline alloc] initWithPipeline:std::move(pipeline) descriptor:descriptor];
   } catch (const msl::CompileError& refused) {
     set_error(error, make_error(@"AGXMetalG13X", 3, refused.what()));
     return nil;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "attributes.h"
+#include "simd_functions.h"
 
 namespace mps_simulator::msl {
 namespace {
@@ -132,6 +133,7 @@ class TreeReader {
   std::vector<Node> stack_;
   std::map<std::string, Function> functions_;     // by address; variables too, for what they refer to
   std::map<std::string, std::string> canonical_;  // a redeclaration's address -> the first one's
+  std::map<std::string, std::string> names_;      // of what is referred to, by address
   std::set<std::string> constructors_;
   std::map<std::string, uint32_t> constants_;         // function constants by address
   std::map<unsigned, std::string> kernel_addresses_;  // by id
@@ -312,7 +314,12 @@ class TreeReader {
     if (Function* f = enclosing()) {
       for (size_t at = 0; (at = node.rest.find(" 0x", at)) != std::string::npos;) {
         const size_t end = std::min(node.rest.find(' ', at + 1), node.rest.size());
-        f->references.insert(node.rest.substr(at + 1, end - at - 1));
+        const std::string address = node.rest.substr(at + 1, end - at - 1);
+        f->references.insert(address);
+        // The functions of the precompiled header are not in the dump, but for what refers to them.
+        if (node.rest.compare(end, 2, " '") == 0) {
+          names_.emplace(address, node.rest.substr(end + 2, node.rest.find('\'', end + 2) - end - 2));
+        }
         at = end;
       }
     }
@@ -431,6 +438,7 @@ class TreeReader {
         std::set<std::string> seen;
         std::set<uint32_t> constants;
         reach(canonical(r), seen, constants);
+        k.simd_functions = simd_functions(seen);
         for (const std::string& c : constructors_) reach(c, seen, constants);  // the dump does not say which are called
         for (const KernelParameter& p : k.parameters) {
           for (const auto& [variable, index] : constants_) {
@@ -443,6 +451,17 @@ class TreeReader {
         break;
       }
     }
+  }
+
+  std::vector<std::string> simd_functions(const std::set<std::string>& reached) const {
+    std::set<std::string> names;
+    for (const std::string& address : reached) {
+      auto f = functions_.find(address);
+      const bool of_the_library = f == functions_.end() || f->second.where.line == 0;
+      auto name = names_.find(address);
+      if (of_the_library && name != names_.end() && family_of(name->second) != 0) names.insert(name->second);
+    }
+    return {names.begin(), names.end()};
   }
 
   void reach(const std::string& address, std::set<std::string>& seen, std::set<uint32_t>& constants) {

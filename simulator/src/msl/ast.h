@@ -23,7 +23,8 @@ struct Kernel {
   unsigned id = 0;                 // of MSL_KERNEL(id, ...)
   uint32_t max_total_threads = 0;  // 0: no attribute
   std::vector<KernelParameter> parameters;
-  std::vector<uint32_t> constants;  // indices of the function constants that it can reach
+  std::vector<uint32_t> constants;          // indices of the function constants that it can reach
+  std::vector<std::string> simd_functions;  // of MSL, that it can reach (simd_functions.h)
 };
 
 struct SyntaxTree {

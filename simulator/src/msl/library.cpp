@@ -61,6 +61,8 @@ std::string serialise(const Program& p) {
     }
     w.put(k.constants.size());
     for (uint32_t c : k.constants) w.put(c);
+    w.put(k.simd_functions.size());
+    for (const std::string& f : k.simd_functions) w.put(f);
   }
   w.put(p.constants.size());
   for (const FunctionConstant& c : p.constants) {
@@ -95,6 +97,7 @@ std::shared_ptr<Program> deserialise(const std::string& text, const std::string&
       k.parameters.push_back(a);
     }
     for (uint64_t m = r.number(); m > 0; --m) k.constants.push_back(r.number());
+    for (uint64_t m = r.number(); m > 0; --m) k.simd_functions.push_back(r.string());
     p->kernels.push_back(k);
   }
   for (uint64_t n = r.number(); n > 0; --n) {
@@ -202,6 +205,7 @@ class FunctionImpl : public Function {
   }
   const std::string& name() const override { return program_->names.at(kernel_.id); }
   const std::vector<FunctionConstant>& constants() const override { return constants_; }
+  const std::vector<std::string>& simd_functions() const override { return kernel_.simd_functions; }
   std::shared_ptr<const Pipeline> make_pipeline() const override {
     for (const FunctionConstant& c : constants_) {
       if (c.required && !values_.count(c.index)) {

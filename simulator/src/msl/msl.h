@@ -129,7 +129,7 @@ class Pipeline {
  public:
   virtual ~Pipeline() = default;
   virtual const std::string& name() const = 0;
-  virtual uint32_t max_total_threads_per_threadgroup() const = 0;
+  virtual uint32_t max_total_threads_per_threadgroup() const = 0;  // that the kernel states; 0: it states none
   virtual size_t static_threadgroup_memory_length() const = 0;
   virtual const std::vector<Argument>& arguments() const = 0;
   // Runs the whole grid on all cores and returns when it is done. Throws Finding for a fault of the kernel (memory
@@ -146,6 +146,8 @@ class Function {
   virtual ~Function() = default;
   virtual const std::string& name() const = 0;
   virtual const std::vector<FunctionConstant>& constants() const = 0;
+  // Those of metal_simdgroup, metal_quadgroup and metal_simdgroup_matrix that the kernel may call (simd_functions.h).
+  virtual const std::vector<std::string>& simd_functions() const = 0;
   // Throws CompileError, also when static threadgroup memory passes kMaxThreadgroupMemory.
   virtual std::shared_ptr<const Pipeline> make_pipeline() const = 0;
 };

@@ -135,7 +135,6 @@ class PipelineImpl : public Pipeline {
                          ") in kernel '" + name_ + "'");
     }
 
-    if (kernel.max_total_threads != 0) max_threads_ = std::min(kernel.max_total_threads, kMaxThreadsPerThreadgroup);
     const bool* present = symbol<const bool*>(library, "msl_present");
     const auto* alignments = symbol<const unsigned*>(library, "msl_alignments");
     for (size_t i = 0; i < kernel.parameters.size(); ++i) {
@@ -153,7 +152,9 @@ class PipelineImpl : public Pipeline {
   }
 
   const std::string& name() const override { return name_; }
-  uint32_t max_total_threads_per_threadgroup() const override { return max_threads_; }
+  uint32_t max_total_threads_per_threadgroup() const override {
+    return std::min(kernel_.max_total_threads, kMaxThreadsPerThreadgroup);
+  }
   size_t static_threadgroup_memory_length() const override { return static_bytes_; }
   const std::vector<Argument>& arguments() const override { return arguments_; }
 
@@ -201,9 +202,11 @@ class PipelineImpl : public Pipeline {
 
   Launch launch(Launch launch, const Dispatch& dispatch, bool with_gaps) const {
     const Uint3& group = dispatch.threads_per_threadgroup;
-    if (group.volume() == 0 || group.volume() > max_threads_ || group.x > max_threads_ || group.y > max_threads_) {
+    const uint32_t stated = max_total_threads_per_threadgroup();
+    const uint32_t limit = stated ? stated : kMaxThreadsPerThreadgroup;
+    if (group.volume() == 0 || group.volume() > limit || group.x > limit || group.y > limit) {
       fault(std::to_string(group.x) + " x " + std::to_string(group.y) + " x " + std::to_string(group.z) +
-            " threads per threadgroup; it must be between 1 and " + std::to_string(max_threads_));
+            " threads per threadgroup; it must be between 1 and " + std::to_string(limit));
     }
     launch.dispatch = &dispatch;
     for (size_t i = 0; i < arguments_.size(); ++i) {
@@ -277,7 +280,6 @@ class PipelineImpl : public Pipeline {
   std::string name_;
   Launch launch_;
   size_t static_bytes_ = 0;
-  uint32_t max_threads_ = kMaxThreadsPerThreadgroup;
   std::vector<Argument> arguments_;
   std::vector<bool> used_;
 

@@ -450,11 +450,21 @@ class Reader {
     }
   }
 
+  // Behind the parameters, which open at `open`, an attribute would be one of the function's type. MSL has none.
+  void attributes_of_the_type(size_t open, size_t end) {
+    for (auto it = attributes_.lower_bound(closing(open)); it != attributes_.end() && it->first < end; ++it) {
+      for (const FoundAttribute& a : it->second) {
+        error(a.token, "'" + a.name + "' attribute cannot be applied to types");
+      }
+    }
+  }
+
   // The head of a kernel's definition. None for a template: its instantiations count.
   std::optional<KernelText> kernel(size_t begin, size_t end) {
     const size_t open = parameters(begin, end);
     const std::string name = at(open - 1).text;
     const size_t type = open >= 2 ? open - 2 : begin;
+    attributes_of_the_type(open, end);
     if (!at(type).is("void")) error(open - 1, "kernel '" + name + "' must have void return type");
     mark_kernel(begin, end);
     if (at(begin).is("template")) return std::nullopt;
@@ -469,6 +479,7 @@ class Reader {
     if (at(begin).is("template") && !at(begin + 1).is("<")) {
       if (is_kernel(begin, end)) instantiation(begin, end);
     } else if (is_kernel(begin, end)) {
+      attributes_of_the_type(parameters(begin, end), end);
       mark_kernel(begin, end);
     }
   }

@@ -8,6 +8,8 @@
 #include "foundation/validation.h"
 #include "python/shader.h"
 #include "record.h"
+#include "torch/autocast.h"
+#include "torch/fallback_operators.h"
 #include "torch/hooks.h"
 #include "torch/storage.h"
 
@@ -71,6 +73,7 @@ py::tuple close_recording(uint64_t recording) {
   for (const auto& dispatch : log.dispatches) {
     dispatches.append(py::make_tuple(dispatch.kernel, py::tuple(py::cast(dispatch.grid)),
                                      py::tuple(py::cast(dispatch.threads_per_threadgroup)), dispatch.label,
+                                     dispatch.command_buffer, dispatch.barriers_before, *dispatch.barriers_after,
                                      counters(dispatch.counters)));
   }
   return py::make_tuple(dispatches, log.operators);
@@ -91,7 +94,9 @@ PYBIND11_MODULE(_C, m) {
   using namespace mps_simulator;
   using torch::wrap_pybind_function;
   register_hooks();
+  register_autocast();
   throw_finding = [](const std::string& what) { throw FindingError(what); };
+  m.def("torch_version", [] { return py::make_tuple(torch_version().major, torch_version().minor); });
   m.def("device_name", wrap_pybind_function(device_name));
   m.def("core_count", wrap_pybind_function(core_count));
   m.def("resize_storage", wrap_pybind_function(resize_python_storage));

@@ -3,6 +3,8 @@
 #include <ATen/mps/MPSDevice.h>
 #import <Metal/Metal.h>
 
+#include "foundation/machine.h"
+
 namespace mps_simulator {
 
 size_t max_buffer_length() { return [at::mps::MPSDevice::getInstance()->device() maxBufferLength]; }
@@ -52,7 +54,7 @@ bool MPSDevice::isMacOS13Plus(MacOSVersion version) const {
 
 std::string MPSDevice::getName() const { return [[_mtl_device name] UTF8String]; }
 
-unsigned MPSDevice::getCoreCount() const { return 8; }  // an M1
+unsigned MPSDevice::getCoreCount() const { return mps_simulator::gpu().cores; }
 
 bool is_available() { return MPSDevice::getInstance()->device() != nil; }
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -31,6 +32,15 @@ struct Geometry {
   int64_t groups;
 };
 
+// MPS_SIMULATOR_NATIVE_HALF=1: as PyTorch may come to have it (its pull request 183755).
+bool native_half() {
+  static const bool enabled = [] {
+    const char* text = std::getenv("MPS_SIMULATOR_NATIVE_HALF");
+    return text != nullptr && std::string(text) == "1";
+  }();
+  return enabled;
+}
+
 void check_types(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, const Geometry& geometry) {
   TORCH_CHECK(input.options().type_equal(weight.options()), "Input type (", input.toString(), ") and weight type (",
               weight.toString(), ") should be the same");
@@ -38,7 +48,7 @@ void check_types(const at::Tensor& input, const at::Tensor& weight, const at::Te
               ") and bias type (", bias.toString(), ") should be the same");
   if (geometry.transposed && input.dim() == 5) {
     TORCH_CHECK(!(torch_version() < TorchVersion{2, 8}), "ConvTranspose 3D is not supported on MPS");
-    TORCH_CHECK(input.scalar_type() != at::kHalf && input.scalar_type() != at::kBFloat16,
+    TORCH_CHECK(native_half() || (input.scalar_type() != at::kHalf && input.scalar_type() != at::kBFloat16),
                 "ConvTranspose 3D with BF16 or FP16 types is not supported on MPS");
   }
   TORCH_CHECK(at::isFloatingType(input.scalar_type()), "Convolution is supported only for Floating types");

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "foundation/validation.h"
-#include "torch/caught.h"
 #include "torch/storage.h"
 
 namespace mps_simulator {
@@ -346,13 +345,12 @@ void MPSStream::checkLastError() {
 }
 
 void dispatch_sync_with_rethrow(dispatch_queue_t queue, void (^block)()) {
-  std::exception_ptr thrown;
-  std::exception_ptr* slot = &thrown;
+  __block std::exception_ptr thrown;
   dispatch_sync(queue, ^{
-    @try {
-      *slot = mps_simulator::caught([&] { block(); });
-    } @catch (NSException* exception) {
-      *slot = std::make_exception_ptr(std::runtime_error([[exception reason] UTF8String] ?: "an NSException"));
+    try {
+      block();
+    } catch (...) {
+      thrown = std::current_exception();
     }
   });
   if (thrown) std::rethrow_exception(thrown);

@@ -62,6 +62,40 @@ void twice_as_in_the_tutorial(const at::Tensor& x) {
   }
 }
 
+void barrier() {
+  auto* stream = getCurrentMPSStream();
+  at::mps::dispatch_sync_with_rethrow(stream->queue(), ^{
+    [stream->commandEncoder() memoryBarrierWithScope:MTLBarrierScopeBuffers];
+  });
+}
+
+// What Metal raised, or nothing.
+std::string twice_or_reason(const at::Tensor& x) {
+  auto* stream = getCurrentMPSStream();
+  double_pipeline();
+  __block std::string reason;
+  dispatch_sync(stream->queue(), ^{
+    @autoreleasepool {
+      @try {
+        encode(stream->commandEncoder(), x);
+      } @catch (NSException* exception) {
+        reason = [[exception reason] UTF8String];
+      }
+    }
+  });
+  return reason;
+}
+
+void twice_unguarded(const at::Tensor& x) {
+  auto* stream = getCurrentMPSStream();
+  double_pipeline();
+  dispatch_sync(stream->queue(), ^{
+    @autoreleasepool {
+      encode(stream->commandEncoder(), x);
+    }
+  });
+}
+
 void blit(const at::Tensor& from, const at::Tensor& to) {
   getCurrentMPSStream()->copy((id<MTLBuffer>)from.storage().data(), (id<MTLBuffer>)to.storage().data(), from.nbytes(),
                               0, 0, 0);
@@ -96,6 +130,9 @@ void throw_inside_the_queue() {
 TORCH_LIBRARY(device_extension, m) {
   m.def("twice", &twice);
   m.def("twice_as_in_the_tutorial", &twice_as_in_the_tutorial);
+  m.def("barrier", &barrier);
+  m.def("twice_or_reason", &twice_or_reason);
+  m.def("twice_unguarded", &twice_unguarded);
   m.def("blit", &blit);
   m.def("count_completion", &count_completion);
   m.def("completions", &completions);

@@ -109,3 +109,10 @@ CASE(a_heap_is_a_budget) {
   CHECK(heap.usedSize == 0);
   CHECK([[[descriptor copy] autorelease] size] == 4096);
 }
+
+CASE(a_device_supports_the_families_up_to_its_own) {
+  CHECK([device() supportsFamily:MTLGPUFamilyApple1] && [device() supportsFamily:MTLGPUFamilyApple7]);
+  CHECK(![device() supportsFamily:MTLGPUFamilyApple8]);
+  CHECK([device() supportsFamily:MTLGPUFamilyMetal3] && ![device() supportsFamily:MTLGPUFamilyMetal4]);
+  CHECK([device() supportsFamily:MTLGPUFamilyMac2] && [device() supportsFamily:MTLGPUFamilyCommon3]);
+}
