@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 from cmake_project import build
+from interpreter import run_python
 
 import mps_simulator
 
 
 @pytest.fixture(scope="module")
-def ops(tmp_path_factory):
-    directory = build(Path(__file__).parent / "device_extension", tmp_path_factory)
-    torch.ops.load_library(directory / "libdevice_extension.so")
+def extension(tmp_path_factory):
+    return build(Path(__file__).parent / "device_extension", tmp_path_factory) / "libdevice_extension.so"
+
+
+@pytest.fixture(scope="module")
+def ops(extension):
+    torch.ops.load_library(extension)
     return torch.ops.device_extension
 
 
@@ -108,3 +113,15 @@ def test_barriers_are_recorded(ops):
         ops.barrier()
     assert [(d.barriers_before, d.barriers_after) for d in dispatches] == [(1, 0), (0, 2), (2, 0), (0, 0), (0, 1)]
     assert [d.command_buffer for d in dispatches] == [0, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(("version", "newer"), [("13.0", 1), ("14.7", 3), ("26.1", 4)])
+def test_the_system_is_the_one_played(extension, version, newer):
+    program = f"""
+import torch
+torch.ops.load_library({str(extension)!r})
+versions = ((13, 0), (14, 0), (14, 7), (26, 1), (26, 2), (27, 0))
+print([torch.ops.device_extension.macos_is_at_least(*v) for v in versions])
+"""
+    result = run_python(program, MPS_SIMULATOR_MACOS=version)
+    assert result.stdout == f"{[i < newer for i in range(6)]}\n", result.stderr

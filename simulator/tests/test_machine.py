@@ -122,3 +122,43 @@ def test_macs_have_collectives_of_simdgroups(family: str, name: str) -> None:
 def test_a_family_without_a_mac() -> None:
     result = run_python("import torch\nprint(torch.backends.mps.get_name())", MPS_SIMULATOR_GPU_FAMILY="6")
     assert "MPS_SIMULATOR_GPU_FAMILY must be 5 (a virtual machine), 7, 8 or 9, and is 6" in result.stderr
+
+
+MACOS = """
+import torch
+from torch.backends.mps import is_macos_or_newer
+print([is_macos_or_newer(*v) for v in ((13, 0), (14, 0), (15, 0), (15, 5), (15, 6), (26, 0), (27, 0))])
+library = torch.mps.compile_shader("kernel void k(device float* x [[buffer(0)]]) { x[0] = __METAL_VERSION__; }")
+x = torch.zeros(1, device="mps")
+library.k(x)
+print(int(x.item()))
+try:
+    torch.mps.compile_shader("#include <metal_stdlib>\\nkernel void k(device bfloat* x) { x[0] = bfloat(1); }")
+    print("bfloat")
+except SyntaxError as error:
+    print(str(error).splitlines()[0])
+"""
+NO_BFLOAT = "program_source:2:22: error: unknown type name 'bfloat'"
+
+
+@pytest.mark.parametrize(
+    ("version", "newer", "language", "bfloat"),
+    [
+        ("13.0", 1, 300, NO_BFLOAT),
+        ("14.7", 2, 310, "bfloat"),
+        ("", 4, 320, "bfloat"),
+        ("15.5", 4, 320, "bfloat"),
+        ("26.1", 6, 400, "bfloat"),
+        ("27", 7, 400, "bfloat"),
+    ],
+)
+def test_the_system_and_the_language_that_torch_compiles(version: str, newer: int, language: int, bfloat: str) -> None:
+    result = run_python(MACOS, MPS_SIMULATOR_MACOS=version)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{[i < newer for i in range(7)]}\n{language}\n{bfloat}\n"
+
+
+@pytest.mark.parametrize("text", ["10.15", "Ventura", "13.x"])
+def test_a_system_without_mps(text: str) -> None:
+    result = run_python("import torch\nprint(torch.backends.mps.is_macos_or_newer(13, 0))", MPS_SIMULATOR_MACOS=text)
+    assert f"MPS_SIMULATOR_MACOS must be X.Y, from 11.0 on, and is {text}" in result.stderr

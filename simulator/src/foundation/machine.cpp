@@ -36,6 +36,24 @@ const Gpu& gpu() {
   return found;
 }
 
+const MacOS& macos() {
+  static const MacOS version = [] {
+    const std::string text = environment("MPS_SIMULATOR_MACOS", "15.5");
+    const size_t dot = text.find('.');
+    const std::string minor = dot == std::string::npos ? "0" : text.substr(dot + 1);
+    const MacOS version{number(text.substr(0, dot)), number(minor)};
+    if (version.major < 11 || (version.minor == 0 && minor != "0")) {
+      refuse("MPS_SIMULATOR_MACOS", "X.Y, from 11.0 on", text);
+    }
+    return version;
+  }();
+  return version;
+}
+
+bool macos_is_at_least(unsigned major, unsigned minor) {
+  return macos().major > major || (macos().major == major && macos().minor >= minor);
+}
+
 unsigned unstated_max_threads() {
   static const unsigned threads = [] {
     const std::string text = environment("MPS_SIMULATOR_MAX_THREADS", "1024");

@@ -16,6 +16,14 @@ struct Gpu {
 // MPS_SIMULATOR_GPU_FAMILY: a Mac's GPU of this family; the one of a virtual machine is of family 5.
 const Gpu& gpu();
 
+struct MacOS {
+  unsigned major, minor;
+};
+
+// MPS_SIMULATOR_MACOS=X.Y
+const MacOS& macos();
+bool macos_is_at_least(unsigned major, unsigned minor = 0);
+
 // MPS_SIMULATOR_MAX_THREADS: the threads per threadgroup that Apple's compiler leaves to a kernel that states no
 // maximum.
 unsigned unstated_max_threads();

@@ -2,12 +2,14 @@
 #import <Foundation/Foundation.h>
 #include <mach/vm_page_size.h>
 
+#include "machine.h"
+
 vm_size_t vm_page_size = static_cast<vm_size_t>(getpagesize());
 
 @implementation NSProcessInfo (NSOperatingSystemVersion)
 
 - (NSOperatingSystemVersion)operatingSystemVersion {
-  return {15, 5, 0};
+  return {mps_simulator::macos().major, mps_simulator::macos().minor, 0};
 }
 
 - (BOOL)isOperatingSystemAtLeastVersion:(NSOperatingSystemVersion)version {

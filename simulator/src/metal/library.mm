@@ -1,5 +1,6 @@
 #import "library.h"
 
+#include "../foundation/machine.h"
 #include "../foundation/validation.h"
 #import "device.h"
 #import "error.h"
@@ -10,11 +11,15 @@ using namespace mps_simulator;
 
 namespace {
 
+// Without one in its options, a source is of the version that came with the SDK to which the program is linked:
+// python's, which is old.
+constexpr MTLLanguageVersion kDefaultLanguageVersion = MTLLanguageVersion2_4;
+
 struct CompileOptions {
   Reference<NSDictionary*> preprocessorMacros;
   MTLMathMode mathMode = MTLMathModeFast;
   MTLMathFloatingPointFunctions mathFloatingPointFunctions = MTLMathFloatingPointFunctionsFast;
-  MTLLanguageVersion languageVersion = MTLLanguageVersion3_2;
+  MTLLanguageVersion languageVersion = kDefaultLanguageVersion;
   MTLLibraryType libraryType = MTLLibraryTypeExecutable;
   Reference<NSString*> installName;
   Reference<NSArray*> libraries;
@@ -29,8 +34,31 @@ struct FunctionConstant {
   BOOL required = NO;
 };
 
+// As __METAL_VERSION__ has it. Throws msl::CompileError for one that came after the system.
+unsigned language_version(MTLLanguageVersion version) {
+  struct Since {
+    MTLLanguageVersion version;
+    unsigned macos;
+  };
+  constexpr MTLLanguageVersion kMetal41 = static_cast<MTLLanguageVersion>((4 << 16) + 1);
+  const unsigned major = version >> 16, minor = version & 0xffff;
+  for (const Since& since : {Since{kMetal41, 27},
+                             {MTLLanguageVersion4_0, 26},
+                             {MTLLanguageVersion3_2, 15},
+                             {MTLLanguageVersion3_1, 14},
+                             {MTLLanguageVersion3_0, 13},
+                             {MTLLanguageVersion2_4, 12}}) {
+    const bool too_new = version > kMetal41 || (version == since.version && !macos_is_at_least(since.macos));
+    if (!too_new) continue;
+    const std::string name = "metal" + std::to_string(major) + "." + std::to_string(minor);
+    throw msl::CompileError("error: invalid value '" + name + "' in '-std=" + name + "'");
+  }
+  return major * 100 + minor * 10;
+}
+
 msl::CompileOptions to_msl(MTLCompileOptions* options) {
   msl::CompileOptions result;
+  result.language_version = language_version(options ? options.languageVersion : kDefaultLanguageVersion);
   if (!options) return result;
   result.fast_math = options.mathMode != MTLMathModeSafe;
   for (NSString* name in options.preprocessorMacros) {

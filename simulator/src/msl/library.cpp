@@ -5,6 +5,7 @@
 
 #include "ast.h"
 #include "hash.h"
+#include "language_version.h"
 #include "pipeline.h"
 #include "reader.h"
 #include "toolchain.h"
@@ -139,7 +140,7 @@ size_t size_of(const std::string& type) {
 // Reads and checks. Throws CompileError.
 Program check(const std::string& source, const CompileOptions& options) {
   const Toolchain& toolchain = Toolchain::instance();
-  std::vector<std::string> macros;
+  std::vector<std::string> macros = {"__METAL_VERSION__=" + std::to_string(options.language_version)};
   for (const auto& [name, value] : options.macros) macros.push_back(name + "=" + value);
   SourceMap plain(source);
   const auto stop = [](const std::vector<Diagnostic>& errors, const SourceMap& map) {
@@ -151,6 +152,7 @@ Program check(const std::string& source, const CompileOptions& options) {
     const auto errors = parse_diagnostics(preprocessed.error, plain);
     throw CompileError(errors.empty() ? preprocessed.error : render(errors, plain));
   }
+  stop(too_new(preprocessed.out, plain, options.language_version), plain);
   Program p;
   p.source = source;
   const bool includes = preprocessed.out.find(" \"" + toolchain.headers() + "/metal_") != std::string::npos;
@@ -275,7 +277,7 @@ class LibraryImpl : public Library {
 
 std::shared_ptr<const Library> compile(const std::string& source, const CompileOptions& options) {
   const Toolchain& toolchain = Toolchain::instance();
-  std::string key = source;
+  std::string key = source + '\0' + std::to_string(options.language_version);
   for (const auto& [name, value] : options.macros) key += '\0' + name + '\0' + value;
   const std::string cached = toolchain.cached("lib-" + sha256(key), [&](const std::string& path) {
     write_file(path, serialise(check(source, options)));

@@ -35,8 +35,12 @@ struct Finding : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Versions of the language are written as __METAL_VERSION__ has them: 310 is Metal 3.1.
+constexpr unsigned kDefaultLanguage = 320;
+
 struct CompileOptions {
   std::map<std::string, std::string> macros;
+  unsigned language_version = kDefaultLanguage;
   bool fast_math = true;
 };
 

@@ -5,9 +5,6 @@
 
 namespace mps_simulator {
 
-constexpr unsigned kMacOSMajor = 15;
-constexpr unsigned kMacOSMinor = 5;
-
 // The most bytes that one buffer may have.
 size_t max_buffer_length();
 

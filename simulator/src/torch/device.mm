@@ -30,24 +30,19 @@ MPSDevice::MPSDevice() : _mtl_device(MTLCreateSystemDefaultDevice()) {}
 MPSDevice::~MPSDevice() { [_mtl_device release]; }
 
 bool MPSDevice::isMacOS13Plus(MacOSVersion version) const {
-  using mps_simulator::kMacOSMajor;
-  using mps_simulator::kMacOSMinor;
-  const auto at_least = [](unsigned major, unsigned minor) {
-    return kMacOSMajor > major || (kMacOSMajor == major && kMacOSMinor >= minor);
-  };
   switch (version) {
     case MacOSVersion::MACOS_VER_14_4_PLUS:
-      return at_least(14, 4);
+      return mps_simulator::macos_is_at_least(14, 4);
     case MacOSVersion::MACOS_VER_15_0_PLUS:
-      return at_least(15, 0);
+      return mps_simulator::macos_is_at_least(15, 0);
     case MacOSVersion::MACOS_VER_15_1_PLUS:
-      return at_least(15, 1);
+      return mps_simulator::macos_is_at_least(15, 1);
     case MacOSVersion::MACOS_VER_15_2_PLUS:
-      return at_least(15, 2);
+      return mps_simulator::macos_is_at_least(15, 2);
     case MacOSVersion::MACOS_VER_26_0_PLUS:
-      return at_least(26, 0);
+      return mps_simulator::macos_is_at_least(26, 0);
     case MacOSVersion::MACOS_VER_26_4_PLUS:
-      return at_least(26, 4);
+      return mps_simulator::macos_is_at_least(26, 4);
   }
   return false;
 }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 
+#include "foundation/machine.h"
 #include "torch/device.h"
 #include "torch/event.h"
 #include "torch/generator.h"
@@ -61,9 +62,7 @@ struct Hooks final : at::MPSHooksInterface {
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return hasMPS(); }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
-  bool isOnMacOSorNewer(unsigned major, unsigned minor) const override {
-    return kMacOSMajor > major || (kMacOSMajor == major && kMacOSMinor >= minor);
-  }
+  bool isOnMacOSorNewer(unsigned major, unsigned minor) const override { return macos_is_at_least(major, minor); }
 
   c10::DeviceIndex deviceCount() const override { return hasMPS() ? 1 : 0; }
   void setCurrentDevice(c10::DeviceIndex) const override {}

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "foundation/machine.h"
+
 namespace at::native::mps {
 namespace {
 
@@ -23,6 +25,13 @@ bool fast_math() {
     return value && std::string(value) != "0";
   }();
   return enabled;
+}
+
+// PyTorch's choice, and up to 2.8 that for macOS 13.
+MTLLanguageVersion language_version() {
+  if (mps_simulator::macos_is_at_least(26)) return MTLLanguageVersion4_0;
+  if (mps_simulator::macos_is_at_least(15)) return MTLLanguageVersion3_2;
+  return mps_simulator::macos_is_at_least(14) ? MTLLanguageVersion3_1 : MTLLanguageVersion3_0;
 }
 
 MTLSize size_of(c10::ArrayRef<uint64_t> dims) {
@@ -45,7 +54,7 @@ MTLLibrary_t MetalShaderLibrary::compileLibrary(const std::string& source) {
     MTLCompileOptions* options = compile_options;
     if (!options) {
       options = [[MTLCompileOptions new] autorelease];
-      [options setLanguageVersion:MTLLanguageVersion3_2];
+      [options setLanguageVersion:language_version()];
       [options setMathMode:fast_math() ? MTLMathModeFast : MTLMathModeSafe];
     }
     NSError* error = nil;

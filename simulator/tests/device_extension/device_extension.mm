@@ -111,6 +111,12 @@ void count_completion() {
 
 int64_t completions() { return handled; }
 
+bool macos_is_at_least(int64_t major, int64_t minor) {
+  @autoreleasepool {
+    return [[NSProcessInfo processInfo] isOperatingSystemAtLeastVersion:NSOperatingSystemVersion{major, minor, 0}];
+  }
+}
+
 void encoder_outside_the_queue() { getCurrentMPSStream()->commandEncoder(); }
 
 void operator_inside_the_queue(const at::Tensor& x) {
@@ -136,6 +142,7 @@ TORCH_LIBRARY(device_extension, m) {
   m.def("blit", &blit);
   m.def("count_completion", &count_completion);
   m.def("completions", &completions);
+  m.def("macos_is_at_least", &macos_is_at_least);
   m.def("encoder_outside_the_queue", &encoder_outside_the_queue);
   m.def("operator_inside_the_queue", &operator_inside_the_queue);
   m.def("throw_inside_the_queue", &throw_inside_the_queue);

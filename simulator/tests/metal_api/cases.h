@@ -32,6 +32,7 @@ void check_refused(const std::string& text, const std::function<void()>& call);
 id<MTLDevice> device();
 
 extern const char* const kShaders;
+id<MTLLibrary> library();  // of kShaders
 // A pipeline of kShaders.
 id<MTLComputePipelineState> pipeline(const char* kernel);
 

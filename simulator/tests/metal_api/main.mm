@@ -55,18 +55,24 @@ id<MTLDevice> device() {
   return device;
 }
 
-id<MTLComputePipelineState> pipeline(const char* kernel) {
+id<MTLLibrary> library() {
+  MTLCompileOptions* options = [[MTLCompileOptions new] autorelease];
+  options.languageVersion = MTLLanguageVersion3_0;  // for atomic_float
   NSError* error = nil;
   id<MTLLibrary> library = [device() newLibraryWithSource:[NSString stringWithUTF8String:kShaders]
-                                                  options:nil
+                                                  options:options
                                                     error:&error];
   if (!library) throw std::runtime_error([[error localizedDescription] UTF8String]);
-  id<MTLFunction> function = [library newFunctionWithName:[NSString stringWithUTF8String:kernel]];
+  return [library autorelease];
+}
+
+id<MTLComputePipelineState> pipeline(const char* kernel) {
+  NSError* error = nil;
+  id<MTLFunction> function = [library() newFunctionWithName:[NSString stringWithUTF8String:kernel]];
   CHECK(function);
   id<MTLComputePipelineState> state = [device() newComputePipelineStateWithFunction:function error:&error];
   if (!state) throw std::runtime_error([[error localizedDescription] UTF8String]);
   [function release];
-  [library release];
   return [state autorelease];
 }
 

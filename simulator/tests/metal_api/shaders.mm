@@ -3,15 +3,6 @@
 
 namespace {
 
-id<MTLLibrary> library() {
-  NSError* error = nil;
-  id<MTLLibrary> library = [device() newLibraryWithSource:[NSString stringWithUTF8String:kShaders]
-                                                  options:nil
-                                                    error:&error];
-  if (!library) throw std::runtime_error([[error localizedDescription] UTF8String]);
-  return [library autorelease];
-}
-
 bool contains(NSString* text, const char* part) { return [text rangeOfString:@(part)].location != NSNotFound; }
 
 void run(id<MTLComputePipelineState> state, id<MTLBuffer> buffer) {
@@ -158,4 +149,47 @@ CASE(a_dispatch_sees_the_arguments_of_its_time) {
   [commands waitUntilCompleted];
   const float* x = static_cast<float*>(buffer.contents);
   CHECK(x[0] == 1 && x[3] == 1 && x[4] == 10 && x[7] == 10);
+}
+
+CASE(a_source_is_of_the_version_that_its_options_state) {
+  const auto compile = [](NSString* type, MTLCompileOptions* options) {
+    NSString* source = [NSString stringWithFormat:@"#include <metal_stdlib>\nusing namespace metal;\n"
+                                                   "kernel void k(device %@* x, device int* version) {\n"
+                                                   "  version[0] = __METAL_VERSION__;\n}",
+                                                  type];
+    NSError* error = nil;
+    id<MTLLibrary> made = [device() newLibraryWithSource:source options:options error:&error];
+    return std::string(made ? "" : [error.localizedDescription UTF8String]);
+  };
+  MTLCompileOptions* options = [[MTLCompileOptions new] autorelease];
+  CHECK(options.languageVersion == MTLLanguageVersion2_4);
+  for (MTLCompileOptions* unset : {static_cast<MTLCompileOptions*>(nil), options}) {
+    CHECK(compile(@"float", unset) == "");
+    CHECK(compile(@"bfloat", unset).find("program_source:3:22: error: unknown type name 'bfloat'") == 0);
+    CHECK(compile(@"atomic_float", unset).find("unknown type name 'atomic_float'") != std::string::npos);
+  }
+  options.languageVersion = MTLLanguageVersion3_0;
+  CHECK(compile(@"bfloat4", options).find("unknown type name 'bfloat4'") != std::string::npos);
+  CHECK(compile(@"atomic_float", options) == "");
+  options.languageVersion = MTLLanguageVersion3_1;
+  CHECK(compile(@"bfloat4", options) == "");
+  options.languageVersion = MTLLanguageVersion3_2;
+  CHECK(compile(@"bfloat", options) == "");
+  options.languageVersion = MTLLanguageVersion4_0;  // macOS 26
+  CHECK(compile(@"float", options).find("invalid value 'metal4.0' in '-std=metal4.0'") != std::string::npos);
+}
+
+CASE(a_source_knows_its_version) {
+  for (NSUInteger minor : {0, 1, 2}) {
+    MTLCompileOptions* options = [[MTLCompileOptions new] autorelease];
+    options.languageVersion = static_cast<MTLLanguageVersion>((3 << 16) + minor);
+    NSError* error = nil;
+    id<MTLLibrary> made =
+        [device() newLibraryWithSource:@"kernel void k(device float* x [[buffer(0)]]) { x[0] = __METAL_VERSION__; }"
+                               options:options
+                                 error:&error];
+    id<MTLBuffer> buffer = floats(1, 0);
+    run([device() newComputePipelineStateWithFunction:[made newFunctionWithName:@"k"] error:&error], buffer);
+    CHECK(first(buffer) == 300 + 10 * minor);
+  }
 }
