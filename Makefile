@@ -36,7 +36,7 @@ bench: setup ## the kernels on the calls of 17 networks, beside other ways, on t
 calibrate: setup ## hold the model of Apple's GPUs against kernels that others have measured
 	@$(python) benchmarks/calibrate.py
 
-check-mac: setup ## compile and link the bridge for macOS on this machine (Linux)
+check-mac: setup ## compile and link the bridge for macOS on this machine (Linux), beside several versions of torch
 	@$(python) tools/mac/check.py $(ARGS)
 
 mutants: setup ## plant faults in the sources, one at a time: each must be caught by a test

@@ -64,7 +64,7 @@ double cycles_of_step(Pass pass, const Cut& cut, const ConvTranspose3dParams& p)
   // For each number that a thread stages, so many cycles: of vectors of 4, of pairs of Y, or of Y where it is looked up
   // which taps reach it. (Counted: benchmarks/model.py.)
   const double of_y = p.paired_output ? 3.4 : tile.n < 64 ? 11 : 7.5;
-  const double staging = depth * (cut.rows * 0.8 + tile.n * (pass == Pass::forward ? 0.8 : of_y)) / kGemmThreads;
+  const double staging = depth * (cut.rows * 0.8 + tile.n * (pass == Pass::forward ? 0.8 : of_y)) / int{kGemmThreads};
   // 16 multiply-adds of a thread at 80 % of peak for a product of two fragments, a slot for each load, and the loop.
   const double arithmetic = slice * 20 * fragments_m * fragments_n + loads + staging + 30;
   // 64 bytes a cycle: fragments of 256, of 4 simdgroups, and each number that is staged, read and written.

@@ -1,6 +1,7 @@
 """The Mac check bites: small faults of the kind that only a Mac would show, each refused with its name."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import bundle
 import check
 import metal_cpp
 import wheels
-from toolchain import METAL_HEADERS, Toolchain
+from toolchain import METAL_HEADERS, TARGET, Toolchain, imports
 
 STREAM = """
 #include <ATen/mps/MPSStream.h>
@@ -201,8 +202,12 @@ def test_metal_headers_agree_with_apple(tmp_path: Path, apple: metal_cpp.MetalCp
     assert check.hold_foundation(Toolchain(tmp_path), apple).problems == []
 
 
-def test_a_wrong_header_fails_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    monkeypatch.setattr(check.Check, "steps", lambda self: [self.fetch, self.metal])
+@pytest.fixture
+def only_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check.Check, "jobs", lambda self: {"headers": self.headers})
+
+
+def test_a_wrong_header_fails_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], only_headers) -> None:
     copy = tmp_path / "Metal"
     shutil.copytree(METAL_HEADERS, copy)
     header = copy / "MTLResource.h"
@@ -211,3 +216,91 @@ def test_a_wrong_header_fails_the_command(tmp_path: Path, capsys: pytest.Capture
     assert check.main(options) == 1
     assert "MTLStorageModePrivate is 4; metal-cpp says 2" in capsys.readouterr().out
     assert check.main(["--work", str(tmp_path / "clean")]) == 0
+
+
+def test_what_passed_is_looked_at_again_once_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what did not pass, always."""
+    sources, looks, found = tmp_path / "csrc", [], []
+
+    def look():
+        looks.append("")
+        yield check.Step("look", "", list(found))
+
+    monkeypatch.setattr(check, "INPUTS", (sources,))
+    monkeypatch.setattr(check.Check, "jobs", lambda self: {"look": look})
+    sources.mkdir()
+
+    def run() -> int:
+        assert [step.name for step in check.Check(tmp_path, METAL_HEADERS, ()).run(lambda name: None)] == ["look"]
+        return len(looks)
+
+    found.append("a fault")
+    assert (run(), run()) == (1, 2)
+    found.clear()
+    assert (run(), run()) == (3, 3)
+    (sources / "file.cpp").write_text("int x;")
+    assert (run(), run()) == (4, 4)
+    (sources / "file.cpp").touch()
+    assert run() == 4
+    (sources / "file.cpp").write_text("int y;")
+    assert run() == 5
+
+
+@pytest.mark.parametrize(("release", "standard"), [("2.13.0", 17), ("2.14.1", 20), ("2.15.0", 20)])
+def test_sources_are_of_the_standard_of_torch_headers(tmp_path: Path, apple, release: str, standard: int) -> None:
+    toolchain = Toolchain(tmp_path, release=release)
+    assert toolchain.configure(apple).errors == []
+    standards = toolchain.standards()
+    assert {path.suffix for path in standards} == {".cpp", ".mm"}
+    assert set(standards.values()) == {standard}
+
+
+def test_a_bridge_of_another_minor_version_is_refused(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
+    source, target = tmp_path / "clean.mm", tmp_path / "clean.so"
+    source.write_text(STREAM.format(integer="int64_t", encoder="commandEncoder"))
+    new, old = Toolchain(tmp_path), Toolchain(tmp_path / "old", release="2.4.1")
+    assert new.compile(source, tmp_path / "clean.o").errors == []
+    assert old.link([tmp_path / "clean.o"], target, apple).errors == []
+    problems = bundle.examine(target).problems
+    assert problems and all(problem.startswith("torch's macOS libraries do not export ") for problem in problems)
+
+
+def test_a_stub_exports_and_imports_what_the_library_does(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
+    library = tmp_path / "liblibrary.dylib"
+    text = 'extern "C" int puts(const char*);\nint f() { return puts(""); }\ninline int g() { return 1; }\nint h = g();'
+    (tmp_path / "library.cpp").write_text(text)
+    (tmp_path / "user.cpp").write_text("int f(), g(), i();\nextern int h;\nint main() { return f() + g() + h + i(); }")
+    toolchain = Toolchain(tmp_path)
+    for name in ("library", "user"):
+        assert toolchain.compile(tmp_path / f"{name}.cpp", tmp_path / f"{name}.o").errors == []
+    flags = [*toolchain.link_flags(apple), f"--target={TARGET}", "-install_name", "@rpath/liblibrary.dylib"]
+    subprocess.run([toolchain.clang, "-dynamiclib", *flags, tmp_path / "library.o", "-o", library], check=True)
+    origins = []
+    for _ in range(2):
+        command = [toolchain.clang, "-bundle", *flags[:-2], tmp_path / "user.o", library, "-o", tmp_path / "user.so"]
+        subprocess.run(command, check=True)
+        origins.append({symbol: origin for symbol, origin in imports(tmp_path / "user.so") if symbol.startswith("_")})
+        if not wheels.imports_file(library).exists():
+            wheels.reduce(library)
+    assert origins[0] == origins[1]
+    assert origins[1] == {"__Z1fv": "liblibrary", "__Z1gv": "liblibrary", "_h": "liblibrary", "__Z1iv": ""}
+    assert "_puts (from libSystem)" in wheels.imports_file(library).read_text()
+    assert library.read_text().startswith("--- !tapi-tbd")
+
+
+def test_a_constraint_of_the_user_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "constraints.txt").write_text("ninja<1.11\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    place = wheels.folder(wheels.Wheel("ninja", "1.13.0", ("*/METADATA",)))
+    assert [path.name for path in place.rglob("*") if path.is_file()] == ["METADATA"]
+
+
+def test_every_minor_version_that_is_supported_is_listed() -> None:
+    sys.path.insert(0, str(Path(check.__file__).resolve().parents[1] / "setup"))
+    from install import TORCH_ON_MAC
+
+    (major, first), (_, last) = TORCH_ON_MAC
+    listed = [{release.rpartition(".")[0] for release in releases} for releases in wheels.RELEASES]
+    assert listed == [{f"{major}.{minor}"} for minor in range(first, last + 1)]
+    assert set(wheels.USUAL_RELEASES) <= {release for releases in wheels.RELEASES for release in releases}

@@ -41,7 +41,7 @@ def examine(bundle: Path) -> Examination:
         elif TORCH.search(readable):
             result.problems.append(f"torch's macOS libraries do not export {readable}")
         elif RUNTIME.match(readable) or RUNTIME_SYMBOL.match(symbol):
-            result.counts["of the C++ and Objective-C runtimes"] += 1
+            result.counts["of the languages' runtimes"] += 1
         elif symbol.startswith("_OBJC_CLASS_$_"):
             result.problems.append(f"no framework is known to have the class {symbol.removeprefix('_OBJC_CLASS_$_')}")
         else:
@@ -51,7 +51,7 @@ def examine(bundle: Path) -> Examination:
 
 
 def _kind(library: str) -> str:
-    return f"of {library}" if library.startswith(("libtorch", "libc10")) else "of macOS's libraries"
+    return "of torch" if library.startswith(("libtorch", "libc10")) else "of macOS"
 
 
 def _demangled(symbols: list[str]) -> list[str]:
@@ -69,7 +69,6 @@ def _load_commands(bundle: Path, result: Examination) -> None:
     for command in commands:
         if "cmd LC_LOAD_DYLIB" in command:
             name = re.search(r"name (\S+)", command).group(1)
-            result.counts["libraries named"] += 1
             if not LOADABLE.fullmatch(name):
                 result.problems.append(f"the bundle wants {name}, which `import torch` does not load")
     versions = re.findall(r"cmd LC_BUILD_VERSION.*?platform (\S+).*?minos (\S+)", listed, re.S)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
+import itertools
 import json
+import subprocess
 import sys
 import sysconfig
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Callable
 
@@ -22,6 +27,9 @@ from toolchain import FOUNDATION_HEADERS, METAL_HEADERS, REPOSITORY, Toolchain
 
 Compare = Callable[[declarations.Headers, metal_cpp.MetalCpp], comparison.Comparison]
 
+# All that a result depends on, besides the wheels and LLVM.
+INPUTS = ("CMakeLists.txt", "cmake", "csrc", "metal", "tools/mac", "simulator/include/apple")
+
 
 @dataclass
 class Step:
@@ -30,6 +38,7 @@ class Step:
     name: str
     detail: str = ""
     problems: list[str] = field(default_factory=list)
+    torch: str = ""
 
 
 def declared(toolchain: Toolchain, folder: Path) -> declarations.Headers:
@@ -41,12 +50,12 @@ def declared(toolchain: Toolchain, folder: Path) -> declarations.Headers:
 
 def hold_metal(toolchain: Toolchain, apple: metal_cpp.MetalCpp) -> Step:
     """Every name, type and value of the simulator's Metal headers must be Apple's."""
-    return _held("Metal headers held against metal-cpp", toolchain, toolchain.metal_headers, apple, comparison.compare)
+    return _held("Metal headers, against metal-cpp", toolchain, toolchain.metal_headers, apple, comparison.compare)
 
 
 def hold_foundation(toolchain: Toolchain, apple: metal_cpp.MetalCpp) -> Step:
     """The hand-written headers that the cross-compiler reads, as far as metal-cpp knows them."""
-    name = "stand-ins for Foundation held against metal-cpp"
+    name = "Foundation's stand-ins, against metal-cpp"
     return _held(name, toolchain, FOUNDATION_HEADERS, apple, comparison.compare_known)
 
 
@@ -63,89 +72,139 @@ def _list(counts: Counter[str]) -> str:
 
 
 class Check:
-    """The steps in their order; each may use what those before it found."""
+    """Jobs in their order, each of one or more steps; a job may use what those before it left in `work`."""
 
-    def __init__(self, work: Path, metal_headers: Path) -> None:
+    def __init__(self, work: Path, metal_headers: Path, releases: tuple[str, ...]) -> None:
         self.work = work
         self.metal_headers = metal_headers
+        self.releases = releases
+        self.failed: set[str] = set()
 
-    def steps(self) -> list[Callable[[], Step]]:
-        return [self.fetch, self.metal, self.foundation, self.build, self.modules, self.symbols, self.availability]
+    @functools.cached_property
+    def today(self) -> metal_cpp.MetalCpp:
+        return metal_cpp.read(wheels.folder(wheels.METAL_CPP) / "mlx/include/metal_cpp")
 
-    def fetch(self) -> Step:
-        self.today = metal_cpp.read(wheels.folder(wheels.METAL_CPP) / "mlx/include/metal_cpp")
-        self.macos14 = metal_cpp.read(wheels.folder(wheels.METAL_CPP_14) / "mlx/include/metal_cpp")
-        self.toolchain = Toolchain(self.work, self.metal_headers)
-        found = [str(wheel) for wheel in (wheels.TORCH, wheels.METAL_CPP, wheels.METAL_CPP_14)]
-        return Step("macOS wheels and headers", ", ".join([*found, f"ziglang {wheels.ZIGLANG}"]))
+    @functools.cached_property
+    def macos14(self) -> metal_cpp.MetalCpp:
+        return metal_cpp.read(wheels.folder(wheels.METAL_CPP_14) / "mlx/include/metal_cpp")
 
-    def metal(self) -> Step:
-        return hold_metal(self.toolchain, self.today)
+    def toolchain(self, release: str = "2.13.0") -> Toolchain:
+        return Toolchain(self.work / f"torch-{release}", self.metal_headers, release)
 
-    def foundation(self) -> Step:
-        return hold_foundation(self.toolchain, self.today)
+    def jobs(self) -> dict[str, Callable[[], Iterator[Step]]]:
+        pairs = [pair for pair in itertools.permutations(self.releases, 2) if _minor(pair[0]) == _minor(pair[1])]
+        return {
+            "headers": self.headers,
+            "modules": self.modules,
+            **{f"torch {release}": functools.partial(self.bridge, release) for release in self.releases},
+            **{f"torch {one} and {other}": functools.partial(self.beside, one, other) for one, other in pairs},
+        }
 
-    def build(self) -> Step:
-        done, self.bundle = self.toolchain.build_product(self.today)
-        detail = f"{len(self._compiled())} files, {_relative(self.bundle)}"
-        return Step("bridge compiled and linked for arm64 macOS 14", detail, done.errors)
+    def headers(self) -> Iterator[Step]:
+        toolchain = self.toolchain()
+        yield hold_metal(toolchain, self.today)
+        yield hold_foundation(toolchain, self.today)
 
-    def _compiled(self) -> set[Path]:
-        commands = self.bundle.parent / "compile_commands.json"
-        return {Path(entry["file"]) for entry in json.loads(commands.read_text())} if commands.exists() else set()
-
-    def modules(self) -> Step:
+    def modules(self) -> Iterator[Step]:
         """What is no part of the bridge: modules for Python, read with this machine's Python.h and torch's pybind11."""
+        name, toolchain = "other sources, as C++17 and as C++20", self.toolchain()
+        done = toolchain.configure(self.today)
+        if done.errors:
+            yield Step(name, "", done.errors)
+            return
         sources = {path for pattern in ("*.cpp", "*.mm") for path in (REPOSITORY / "csrc").rglob(pattern)}
-        others = sorted(sources - self._compiled())
+        others = sorted(sources - toolchain.standards().keys())
         folders = (REPOSITORY / "csrc", REPOSITORY / "metal", Path(sysconfig.get_path("include")))
-        problems = [line for path in others for line in self.toolchain.check(path, *folders).errors]
-        return Step("other sources read for arm64 macOS 14", ", ".join(path.name for path in others), problems)
+        read = [toolchain.check(path, *folders, standard=standard) for path in others for standard in (17, 20)]
+        yield Step(name, ", ".join(path.name for path in others), [line for build in read for line in build.errors])
 
-    def symbols(self) -> Step:
-        result = bundle.examine(self.bundle)
-        return Step("symbols and libraries that the bridge wants", _list(result.counts), result.problems)
+    def bridge(self, release: str) -> Iterator[Step]:
+        toolchain = self.toolchain(release)
+        done = toolchain.build_product(self.today)
+        if done.errors:
+            self.failed.add(release)
+            yield Step("bridge compiled and linked", "", done.errors, release)
+            return
+        standards = Counter(f"files as C++{standard}" for standard in toolchain.standards().values())
+        yield Step("bridge compiled and linked", _list(standards), [], release)
+        yield self._examined("symbols and selectors", toolchain.bundle, release)
 
-    def availability(self) -> Step:
+    def beside(self, one: str, other: str) -> Iterator[Step]:
+        """A bridge serves every patch release of the minor version that it was built with."""
+        if {one, other} & self.failed:
+            return
+        path = self.work / f"built-with-{one}-beside-{other}.so"
+        done = self.toolchain(other).link(self.toolchain(one).objects(), path, self.today)
+        name = f"symbols and selectors, beside {other}"
+        yield Step(name, "", done.errors, one) if done.errors else self._examined(name, path, one)
+
+    def _examined(self, name: str, path: Path, release: str) -> Step:
+        result = bundle.examine(path)
         sources = sorted(path for path in (REPOSITORY / "csrc").rglob("*") if path.is_file())
-        problems = bundle.newer(self.bundle, sources, self.today, self.macos14)
-        count = len(bundle.selectors(self.bundle))
-        return Step("nothing newer than macOS 14 used unasked", f"{count} selectors", problems)
+        problems = result.problems + bundle.newer(path, sources, self.today, self.macos14)
+        return Step(name, f"{_list(result.counts)}; {len(bundle.selectors(path))} selectors", problems, release)
+
+    def run(self, tell: Callable[[str], None]) -> list[Step]:
+        """The steps of all jobs; without problems they are remembered until something that they depend on changes."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        memory = self.work / "passed.json"
+        remembered = json.loads(memory.read_text()) if memory.exists() else {}
+        key = self._key()
+        passed = remembered["jobs"] if remembered.get("key") == key else {}
+        steps = []
+        for name, job in self.jobs().items():
+            tell(name)
+            if name in passed:
+                steps += [Step(**step) for step in passed[name]]
+                continue
+            try:
+                found = list(job())
+            except wheels.Unavailable as error:
+                found = [Step(name, "", [str(error)])]
+            steps += found
+            if not any(step.problems for step in found):
+                passed[name] = [asdict(step) for step in found]
+                memory.write_text(json.dumps({"key": key, "jobs": passed}))
+        return steps
+
+    def _key(self) -> str:
+        version = subprocess.run([wheels.tool("clang++"), "--version"], capture_output=True, check=True).stdout
+        sha = hashlib.sha256(version)
+        for top in (*(REPOSITORY / name for name in INPUTS), self.metal_headers):
+            for path in [top] if top.is_file() else sorted(top.rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    sha.update(f"{path}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+        return sha.hexdigest()
 
 
-def _relative(path: Path) -> str:
-    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+def _minor(release: str) -> str:
+    return release.rpartition(".")[0]
 
 
 LIMITS = """\
-Proved: the bridge's sources compile for arm64 macOS against the headers of torch's macOS wheel, link into a bundle
-whose every torch symbol that wheel exports, and use Metal under the names, types and values that Apple publishes.
-Not proved: no Apple compiler, shader compiler or GPU had a part in it; nothing was run on a Mac."""
+Proved: the bridge's sources compile for arm64 macOS against the headers of these macOS wheels of torch, link into
+bundles whose every torch symbol the wheel exports, and use Metal under the names, types and values that Apple
+publishes. Not proved: no Apple compiler, shader compiler or GPU had a part in it; nothing was run on a Mac."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", action="store_true", help="every minor version of torch, not just a few")
     parser.add_argument("--work", type=Path, default=REPOSITORY / "build" / "check-mac", help="where to build")
     parser.add_argument("--metal-headers", type=Path, default=METAL_HEADERS, help="the folder Metal to be held")
     options = parser.parse_args(arguments)
+    releases = tuple(itertools.chain(*wheels.RELEASES)) if options.all else wheels.USUAL_RELEASES
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
-    table = Table("", "step", "found")
-    failures: list[Step] = []
+    table = Table("", "torch", "step", "found")
     with console.status("") as status:
-        for run in Check(options.work.resolve(), options.metal_headers.resolve()).steps():
-            status.update(f"{run.__name__} ...")
-            try:
-                step = run()
-            except wheels.Unavailable as error:
-                step = Step(run.__name__, "", [str(error)])
-            table.add_row("[red]no[/]" if step.problems else "[green]ok[/]", step.name, step.detail)
-            if step.problems:
-                failures.append(step)
-                if run.__name__ in ("fetch", "build"):
-                    break  # the rest has nothing to look at
+        check = Check(options.work.resolve(), options.metal_headers.resolve(), releases)
+        steps = check.run(lambda name: status.update(f"{name} ..."))
+    for step in steps:
+        table.add_row("[red]no[/]" if step.problems else "[green]ok[/]", step.torch, step.name, step.detail)
     console.print(table)
+    failures = [step for step in steps if step.problems]
     for step in failures:
-        console.print(f"[red]{step.name}:[/]")
+        console.print(f"[red]{step.torch} {step.name}:[/]")
         for problem in step.problems:
             console.print(f"  {problem}", markup=False, soft_wrap=True)
     console.print(LIMITS if not failures else f"{sum(len(step.problems) for step in failures)} problems.", markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -55,14 +56,18 @@ class Build:
 
 @dataclass
 class Toolchain:
-    """Compiles and links for arm64 macOS 14 in the folder `work`; `metal_headers` is a folder named Metal."""
+    """Compiles and links for arm64 macOS 14 and a release of torch in the folder `work`.
+
+    `metal_headers` is a folder named Metal.
+    """
 
     work: Path
     metal_headers: Path = METAL_HEADERS
-    torch: Path = field(default_factory=lambda: wheels.folder(wheels.TORCH) / "torch")
+    release: str = "2.13.0"
     zig: Path = field(default_factory=wheels.ziglang)
 
     def __post_init__(self) -> None:
+        self.torch = wheels.folder(wheels.torch(self.release)) / "torch"
         self.clang = wheels.tool("clang++")
         include = self.work / "include"
         include.mkdir(parents=True, exist_ok=True)
@@ -84,13 +89,14 @@ class Toolchain:
         searched = [part for folder in folders for part in ("-isystem", str(folder))]
         return ["-nostdinc", *searched, *LIBCXX, *WARNINGS]
 
-    def _clang(self, *arguments: str) -> Build:
+    def _clang(self, *arguments: str, standard: int = 17) -> Build:
         torch = [f"-isystem{self.torch / 'include'}", f"-isystem{self.torch / 'include/torch/csrc/api/include'}"]
-        return _run([self.clang, f"--target={TARGET}", "-std=c++17", *torch, *self.flags(), *arguments])
+        return _run([self.clang, f"--target={TARGET}", f"-std=c++{standard}", *torch, *self.flags(), *arguments])
 
-    def check(self, source: Path, *folders: Path) -> Build:
+    def check(self, source: Path, *folders: Path, standard: int = 17) -> Build:
         """Reads a source as the Mac's compiler would, and makes nothing; `folders` are searched for headers too."""
-        return self._clang("-fsyntax-only", *(f"-I{folder}" for folder in folders), str(source))
+        searched = [f"-I{folder}" for folder in folders]
+        return self._clang("-fsyntax-only", *searched, str(source), standard=standard)
 
     def compile(self, source: Path, target: Path) -> Build:
         return self._clang("-c", str(source), "-o", str(target))
@@ -119,7 +125,8 @@ class Toolchain:
         place = self.work / "stubs"
         exports: dict[str, set[str]] = {name: set() for name in ("Metal", "Foundation", "libc++", "libobjc")}
         for library in ("c10", "torch_cpu"):
-            for symbol, origin in imports(self.torch / "lib" / f"lib{library}.dylib"):
+            listed = wheels.imports_file(self.torch / "lib" / f"lib{library}.dylib").read_text()
+            for symbol, origin in _imports(listed):
                 if origin:
                     exports.setdefault(origin, set()).add(symbol)
         for name in apple.classes:
@@ -159,34 +166,62 @@ set(CMAKE_RANLIB "{wheels.tool("llvm-ranlib")}")
 set(CMAKE_INSTALL_NAME_TOOL "{wheels.tool("llvm-install-name-tool")}")
 """
         if not path.exists() or path.read_text() != text:
-            shutil.rmtree(self.work / "build", ignore_errors=True)  # CMake keeps what it once found
+            shutil.rmtree(self.build, ignore_errors=True)  # CMake keeps what it once found
             path.write_text(text)
         return path
 
-    def build_product(self, apple: MetalCpp, source: Path = REPOSITORY) -> tuple[Build, Path]:
-        """Builds the bridge with the repository's CMakeLists.txt; gives the last command run and the bundle's path."""
-        cmake, ninja = (
-            shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-            for name in ("cmake", "ninja")
-        )
-        build = self.work / "build"
-        done = _run(
+    def configure(self, apple: MetalCpp, source: Path = REPOSITORY) -> Build:
+        """Has CMake read a CMakeLists.txt, which writes `build`/compile_commands.json."""
+        return _run(
             [
-                *(cmake, "-S", str(source), "-B", str(build), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"),
-                *(f"-DCMAKE_TOOLCHAIN_FILE={self.cmake_file(apple)}", f"-DCMAKE_PREFIX_PATH={self.torch}", "-Wno-dev"),
+                *(_program("cmake"), "-S", str(source), "-B", str(self.build), "-G", "Ninja", "-Wno-dev"),
+                f"-DCMAKE_MAKE_PROGRAM={_program('ninja')}",
+                f"-DCMAKE_TOOLCHAIN_FILE={self.cmake_file(apple)}",
+                f"-DCMAKE_PREFIX_PATH={self.torch}",
             ]
         )
+
+    def build_product(self, apple: MetalCpp, source: Path = REPOSITORY) -> Build:
+        """Builds `bundle` with the repository's CMakeLists.txt; gives the last command run."""
+        done = self.configure(apple, source)
         if done.returncode == 0:
-            done = _run([cmake, "--build", str(build), "--target", "_bridge", "--parallel", "2", "--", "-k", "0"])
-        return done, build / "_bridge.so"
+            done = _run([_program("cmake"), "--build", str(self.build), "--target", "_bridge", "--", "-k", "0"])
+        return done
+
+    @property
+    def build(self) -> Path:
+        return self.work / "build"
+
+    @property
+    def bundle(self) -> Path:
+        return self.build / "_bridge.so"
+
+    def objects(self) -> list[Path]:
+        """The object files of the bridge."""
+        return sorted((self.build / "CMakeFiles" / "_bridge.dir").rglob("*.o"))
+
+    def standards(self) -> dict[Path, int]:
+        """The sources of the bridge, and as which C++ each is compiled."""
+        entries = json.loads((self.build / "compile_commands.json").read_text())
+        found = {Path(entry["file"]): re.search(r"-std=\w+\+\+(\d+)", entry["command"]) for entry in entries}
+        return {path: int(match.group(1)) if match else 0 for path, match in found.items()}
+
+
+def _program(name: str) -> str:
+    """The path of a program that came with this Python's environment, or of the system's."""
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
+        raise wheels.Unavailable(f"no {name}: pip install {name}")
+    return found
 
 
 def imports(binary: Path) -> list[tuple[str, str]]:
     """(symbol, library it is bound to) of what a Mach-O file leaves undefined; no library: looked up late."""
-    listed = subprocess.run(
-        [wheels.tool("llvm-nm"), "-u", "-m", str(binary)], capture_output=True, text=True, check=True
-    )
-    found = re.findall(r"external (?:\[.*?\] )?(\S+) \((?:from (\S+?)|dynamically looked up)\)", listed.stdout)
+    return _imports(wheels.undefined(binary))
+
+
+def _imports(listed: str) -> list[tuple[str, str]]:
+    found = re.findall(r"external (?:\[.*?\] )?(\S+) \((?:from (\S+?)|dynamically looked up)\)", listed)
     return [(symbol, library) for symbol, library in found]
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,29 +18,45 @@ from pathlib import Path
 ZIGLANG = "0.14.1"
 
 
+# The first and the last patch release of each minor version that the package supports, from what
+# `pip index versions torch --platform macosx_14_0_arm64 --python-version 3.11 --only-binary=:all:` lists.
+RELEASES = (
+    ("2.4.0", "2.4.1"),
+    ("2.5.0", "2.5.1"),
+    ("2.6.0",),
+    ("2.7.0", "2.7.1"),
+    ("2.8.0",),
+    ("2.9.0", "2.9.1"),
+    ("2.10.0",),
+    ("2.11.0",),
+    ("2.12.0", "2.12.1"),
+    ("2.13.0",),
+    ("2.14.0", "2.14.1"),
+    ("2.15.0",),
+)
+# Of these, the last of the oldest minor version, the last whose headers are C++17, and those whose headers are C++20.
+USUAL_RELEASES = ("2.4.1", "2.13.0", "2.14.1", "2.15.0")
+
+
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel for Apple silicon; `keep` are the patterns of the files kept."""
+    """A wheel for Apple silicon; `keep` are the patterns of the files kept, `stubs` the libraries reduced to stubs."""
 
     name: str
     version: str
     keep: tuple[str, ...]
+    stubs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
 
-TORCH = Wheel(
-    "torch",
-    "2.13.0",
-    (
-        "torch/include/*",
-        "torch/share/cmake/*",
-        "torch/lib/libc10.dylib",
-        "torch/lib/libtorch.dylib",
-        "torch/lib/libtorch_cpu.dylib",
-    ),
-)
+def torch(version: str) -> Wheel:
+    # libtorch exports nothing: it is small already.
+    kept = "torch/include/*", "torch/share/cmake/*", "torch/lib/libtorch.dylib"
+    return Wheel("torch", version, kept, ("torch/lib/libc10.dylib", "torch/lib/libtorch_cpu.dylib"))
+
+
 # Apple's metal-cpp, as of macOS 26 and as of macOS 14: what only the first has is newer than the macOS we build for.
 METAL_CPP = Wheel("mlx-metal", "0.32.4", ("mlx/include/metal_cpp/*",))
 METAL_CPP_14 = Wheel("mlx", "0.10.0", ("mlx/include/metal_cpp/*",))
@@ -55,8 +72,9 @@ def cache() -> Path:
 
 
 def folder(wheel: Wheel) -> Path:
-    """Where the wheel lies unpacked; downloads it when it does not. Raises Unavailable."""
-    place = cache() / f"{wheel.name}-{wheel.version}"
+    """Where what is kept of the wheel lies; downloads it when it does not. Raises Unavailable."""
+    kept = zlib.crc32(repr((wheel.keep, wheel.stubs)).encode())
+    place = cache() / f"{wheel.name}-{wheel.version}-{kept:08x}"
     if place.is_dir():
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -65,8 +83,10 @@ def folder(wheel: Wheel) -> Path:
         unpacked = Path(scratch) / "unpacked"
         with zipfile.ZipFile(archive) as files:
             for name in files.namelist():
-                if any(fnmatch(name, pattern) for pattern in wheel.keep):
+                if any(fnmatch(name, pattern) for pattern in (*wheel.keep, *wheel.stubs)):
                     files.extract(name, unpacked)
+        for library in wheel.stubs:
+            reduce(unpacked / library)
         try:
             unpacked.rename(place)  # whole or not at all: another check may be doing the same
         except OSError:
@@ -75,13 +95,35 @@ def folder(wheel: Wheel) -> Path:
     return place
 
 
+def reduce(library: Path) -> None:
+    """Puts a text stub, which linkers tell from a library by its content, in the place of a library of 400 MB."""
+    stub = library.with_suffix(".tbd")
+    command = [tool("llvm-readtapi"), "--stubify", "--filetype=tbd-v4", str(library), "-o", str(stub)]
+    subprocess.run(command, capture_output=True, check=True)
+    imports_file(library).write_text(undefined(library))
+    stub.replace(library)
+
+
+def undefined(binary: Path) -> str:
+    """llvm-nm's list of what a Mach-O file leaves undefined."""
+    command = [tool("llvm-nm"), "--undefined-only", "-m", str(binary)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def imports_file(library: Path) -> Path:
+    """Where the list of what a library leaves undefined stands beside its stub."""
+    return library.with_suffix(".imports")
+
+
 def _download(wheel: Wheel, to: Path) -> Path:
     command = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
-        *("--only-binary=:all:", "--platform=macosx_14_0_arm64", "--python-version=3.11", f"--dest={to}"),
-        f"{wheel.name}=={wheel.version}",
+        *("--no-cache-dir", "--only-binary=:all:", "--platform=macosx_14_0_arm64", "--python-version=3.11"),
+        *(f"--dest={to}", f"{wheel.name}=={wheel.version}"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # A constraint of the user's may hold torch below the version that is to be looked at.
+    environment = {**os.environ, "PIP_CONSTRAINT": os.devnull}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     archives = list(to.glob("*.whl"))
     if done.returncode or not archives:
         raise Unavailable(f"cannot download {wheel} for macOS:\n{done.stderr.strip()}")

@@ -60,7 +60,7 @@ def environment() -> dict[str, str]:
 
 def build(env: dict[str, str]) -> str | None:
     """Builds the copy into SITE. Returns the compiler's words where it fails."""
-    env = {**env, "MPS_SIMULATOR": "0", "MPS_CONV_TRANSPOSE3D": "0", "MPS_CONV_TRANSPOSE3D_REQUIRE_BRIDGE": "1"}
+    env = {**env, "MPS_SIMULATOR": "0", "MPS_CONV_TRANSPOSE3D": "0", "MPS_CONV_TRANSPOSE3D_BRIDGE": "1"}
     command = [sys.executable, "setup.py", "build_py", "--build-lib", SITE, "build_ext", "--build-lib", SITE]
     result = subprocess.run(command, cwd=TREE, env=env, capture_output=True, text=True)
     return None if result.returncode == 0 else result.stdout + result.stderr

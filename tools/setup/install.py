@@ -141,7 +141,7 @@ def install_simulator() -> None:
 
 
 def install_product() -> None:
-    env = {**BUILD_ENV, "MPS_CONV_TRANSPOSE3D_REQUIRE_BRIDGE": "1"}
+    env = {**BUILD_ENV, "MPS_CONV_TRANSPOSE3D_BRIDGE": "1"}
     if not ON_MAC:
         command = [sys.executable, "-m", "mps_simulator", "toolchain"]
         result = subprocess.run(command, cwd=LOGS, capture_output=True, text=True)
