@@ -12,6 +12,8 @@ using namespace mps_conv_transpose3d;
 
 PYBIND11_MODULE(_plan, m) {
   m.attr("MAX_PHASE_ELEMENTS") = static_cast<int>(kMaxPhaseElements);
+  m.attr("GEMM_THREADS") = static_cast<int>(kGemmThreads);
+  m.attr("THREADS") = static_cast<int>(kThreads);
   m.doc() = "Which kernel computes a pass of ConvTranspose3d, and over which grid.";
 
   py::enum_<Pass>(m, "Pass")

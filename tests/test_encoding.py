@@ -95,3 +95,20 @@ def test_an_exception_of_metals_is_a_runtime_error(run_python, simulator, call):
     assert len(errors) == 2
     assert all(error.startswith("RuntimeError mps_conv_transpose3d: Metal raised NSInternalInc") for error in errors)
     assert all(call in error for error in errors), "Metal's reason is kept"
+
+
+ON_MACOS_13 = """
+import torch
+import mps_conv_transpose3d
+for name in ("float32", "float16"):
+    layer = torch.nn.ConvTranspose3d(8, 16, 2, stride=2, device="mps", dtype=getattr(torch, name))
+    x = torch.ones(1, 8, 4, 4, 4, device="mps", dtype=getattr(torch, name), requires_grad=True)
+    layer(x).sum().backward()
+    print(name, x.grad.isfinite().all().item())
+"""
+
+
+def test_macos_13_compiles_metal_3_0(run_python, simulator):
+    """No version would mean the one of the SDK that Python was linked with, whatever that is."""
+    result = run_python(ON_MACOS_13, MPS_SIMULATOR_MACOS="13.0")
+    assert result.stdout == "float32 True\nfloat16 True\n", result.stderr

@@ -1,6 +1,9 @@
 """The planner by itself: no torch, no Metal."""
 
 import math
+import re
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -144,6 +147,36 @@ def test_threadgroups_suit_the_kernels(pass_: "_plan.Pass", g: "_plan.Geometry",
             assert threads == 128
         if "gemm" in step.kernel or pass_ in SUMS:
             assert threads % 32 == 0
+
+
+def stated_threads() -> "dict[str, int]":
+    """What each kernel's source states as its most threads, by the name of its template."""
+    metal = Path(__file__).parents[1] / "metal"
+    kernel = re.compile(r"\[\[kernel(?:, max_total_threads_per_threadgroup\(k(\w+)\))?\]\] void (\w+)\(")
+    values = {"Threads": _plan.THREADS, "GemmThreads": _plan.GEMM_THREADS}
+    found = [match for path in metal.glob("*.metal") for match in kernel.finditer(path.read_text())]
+    return {name: values.get(constant, 0) for constant, name in (match.groups() for match in found)}
+
+
+def template_of(kernel: str) -> str:
+    """The template that a kernel is an instance of."""
+    name = re.sub(r"(_\d+x\d+)?_(float|half|bfloat)$", "", kernel)
+    return name.replace("forward_k3s2_gemm", "forward_phases_gemm")
+
+
+def test_kernels_state_the_most_threads_that_a_plan_asks_for() -> None:
+    """Never 32, of which Apple's compiler makes wrong code beside simdgroup matrices."""
+    asked: dict[str, int] = defaultdict(int)
+    for g in GEOMETRIES.values():
+        for pass_ in PASSES:
+            for method in (None, *_plan.Method.__members__.values()):
+                for cores in (1, 10, 38):
+                    plan = _plan.make_plan(pass_, _plan.DataType.float32, g, method, pass_ in SUMS[:1], cores)
+                    for step in plan.steps:
+                        name = template_of(step.kernel)
+                        asked[name] = max(asked[name], math.prod(step.threads_per_threadgroup))
+    assert asked == stated_threads()
+    assert 32 not in asked.values()
 
 
 @geometries
