@@ -139,7 +139,8 @@ std::optional<Geometry> conv_transpose3d_geometry(const at::Tensor& input, const
   if (has_bias) {
     check_device(input, *bias, "bias");
   }
-  if (!passes_generic_checks(input, weight, bias, a)) {
+  // For a batch of no samples PyTorch computes nothing and checks no more, on any device and in any dtype.
+  if (input.size(0) == 0 || !passes_generic_checks(input, weight, bias, a)) {
     return std::nullopt;
   }
   check_type(input, weight);

@@ -9,12 +9,12 @@
 #include <ATen/ops/conv_transpose3d_ops.h>
 #include <ATen/ops/convolution_backward_native.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 
 #include <atomic>
 
 #include "arguments.h"
 #include "kernels.h"
+#include "log.h"
 #include "plan.h"
 
 namespace mps_conv_transpose3d {
@@ -61,6 +61,16 @@ std::atomic<std::optional<Device>> forced_device{std::nullopt};
 Device device() {
   const std::optional<Device> forced = forced_device;
   return forced ? *forced : current_device();
+}
+
+Plan plan_of(Pass pass, const at::Tensor& input, const Geometry& geometry, const ConvTranspose3dParams& params,
+             bool wants_bias_grad = false) {
+  const std::optional<Method> forced = forced_method;
+  const Plan plan = make_plan(pass, data_type(input), params, device(), forced, wants_bias_grad);
+  if (is_logging()) {
+    log_call(geometry, explain(plan), forced ? "the method is forced" : "the least time by the planner's model");
+  }
+  return plan;
 }
 
 std::array<int64_t, 5> output_sizes(const Geometry& g) {
@@ -127,8 +137,7 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
     if (const auto params = make_params(*geometry, strides_of(x), strides_of(output))) {
       const at::Tensor w = weight.contiguous();
       const at::Tensor b = bias.has_value() && bias->defined() ? bias->contiguous() : at::Tensor();
-      encode(make_plan(Pass::forward, data_type(input), *params, device(), forced_method), *params,
-             {&x, &w, &output, b.defined() ? &b : nullptr});
+      encode(plan_of(Pass::forward, input, *geometry, *params), *params, {&x, &w, &output, b.defined() ? &b : nullptr});
       return output;
     }
   }
@@ -166,15 +175,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     };
     const auto grad_input_params = params_with(grad_input), params = params_with(x);
     if (grad_input_params && params) {
-      const DataType dtype = data_type(input);
-      // Sums over no samples are zero.
-      const auto make_gradient = [&](at::IntArrayRef sizes) {
-        return geometry->batch == 0 ? at::zeros(sizes, weight.options()) : at::empty(sizes, weight.options());
-      };
+      const auto make_gradient = [&](at::IntArrayRef sizes) { return at::empty(sizes, weight.options()); };
       at::Tensor grad_weight, grad_bias;
       if (output_mask[0]) {
         const at::Tensor w = weight.contiguous();
-        encode(make_plan(Pass::input_grad, dtype, *grad_input_params, device(), forced_method), *grad_input_params,
+        encode(plan_of(Pass::input_grad, input, *geometry, *grad_input_params), *grad_input_params,
                {&grad_input, &w, &gy, nullptr});
       }
       bool has_bias_grad = false;
@@ -183,13 +188,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
       }
       if (output_mask[1]) {
         grad_weight = make_gradient(weight.sizes());
-        const Plan plan = make_plan(Pass::weight_grad, dtype, *params, device(), forced_method, output_mask[2]);
+        const Plan plan = plan_of(Pass::weight_grad, input, *geometry, *params, output_mask[2]);
         has_bias_grad = plan.has_bias_grad;
         encode(plan, *params, {&x, &grad_weight, &gy, has_bias_grad ? &grad_bias : nullptr});
         grad_weight = grad_weight.contiguous(format);
       }
       if (output_mask[2] && !has_bias_grad) {
-        encode(make_plan(Pass::bias_grad, dtype, *params, device()), *params, {nullptr, nullptr, &gy, &grad_bias});
+        encode(plan_of(Pass::bias_grad, input, *geometry, *params), *params, {nullptr, nullptr, &gy, &grad_bias});
       }
       return {grad_input, grad_weight, grad_bias};
     }

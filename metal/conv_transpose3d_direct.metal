@@ -301,7 +301,7 @@ METAL_FUNC float sum_of_parts(device const float* partial_sums, int parts, int e
   for (int part = 0; part < parts; ++part) {
     sum.add(partial_sums[part * elements + element]);
   }
-  return sum.value + sum.lost;
+  return sum.rounded();
 }
 
 // The sum of all parts, in one order. grid: x = (c, o, tap), and with has_bias then o

@@ -271,7 +271,7 @@ template <typename T>
     device float* sums_of_part = partial_sums + int(element.z + first) * (filters * kFilter + (has_bias ? outputs : 0));
     const int at =
         lane < kFilter ? int(element.x) * kFilter + int(lane) : filters * kFilter + group * p.out_channels + o;
-    sums_of_part[at] = total.value + total.lost;
+    sums_of_part[at] = total.rounded();
   }
 }
 

@@ -234,7 +234,7 @@ METAL_FUNC void sum_bias_splits(device float* partial_sums, device T* grad_bias,
   }
   sum = simdgroup_sum(sum);
   if (lane == 0) {
-    grad_bias[o] = T(sum.value + sum.lost);
+    grad_bias[o] = T(sum.rounded());
   }
 }
 

@@ -21,6 +21,9 @@ struct Sum {
     add(term);
     lost += lost_by_term;
   }
+
+  // What an infinite sum has lost is no number: infinity less infinity.
+  float rounded() const thread { return isinf(value) ? value : value + lost; }
 };
 
 // The sum over a simdgroup, for all of its lanes.
@@ -43,5 +46,5 @@ METAL_FUNC float threadgroup_sum(Sum sum, threadgroup float2* simdgroup_sums, ui
   for (uint s = 0; s < simdgroups; ++s) {
     total.add(simdgroup_sums[s].x, simdgroup_sums[s].y);
   }
-  return total.value + total.lost;
+  return total.rounded();
 }

@@ -81,6 +81,8 @@ def read(
         check_same_device(input, bias, "bias")
     if not _passes_generic_checks(input, weight, bias, stride, padding, dilation, output_padding, groups):
         return None
+    if input.size(0) == 0:
+        return None  # PyTorch computes nothing for a batch of no samples and checks no more, on any device
     check_same_dtype(input, weight)
     if bias is not None:
         check_same_dtype(input, bias)

@@ -16,8 +16,6 @@ from ._arguments import Geometry
 
 def forward(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, g: Geometry) -> torch.Tensor:
     """The output [N, O, D, H, W], from input [N, C, D, H, W], weight [C, O / groups, kD, kH, kW] and bias [O]."""
-    if g.batch == 0:
-        return input.new_empty((0, g.out_channels, *g.output))
     output = _formulas.forward(_grouped(input, 1, g), _grouped(weight, 0, g), g).flatten(1, 2)
     if bias is not None:
         output += bias.float().view(-1, 1, 1, 1)
@@ -28,9 +26,6 @@ def backward(
     grad_output: torch.Tensor, input: torch.Tensor, weight: torch.Tensor, output_mask: Sequence[bool], g: Geometry
 ) -> list[torch.Tensor | None]:
     """The gradients of input, weight and bias, each None unless `output_mask` asks for it."""
-    if g.batch == 0:
-        shapes = (input.shape, weight.shape, (g.out_channels,))
-        return [weight.new_zeros(shape) if asked else None for shape, asked in zip(shapes, output_mask)]
     gy = _grouped(grad_output, 1, g)
     gradients = [
         _formulas.input_grad(gy, _grouped(weight, 0, g), g).flatten(1, 2) if output_mask[0] else None,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 
 from . import _arguments, _composite
+from ._log import log_call
 
 # The function that PyTorch runs at key MPS while nobody registers another.
 _NATIVE = torch._C.DispatchKey.CompositeExplicitAutograd
@@ -105,8 +106,7 @@ def convolution(
         g = _arguments.read(input, weight, bias, *arguments) if _state.serves else None
         if g is None:
             return _native_convolution(input, weight, bias, *arguments, *flags)
-        _warn_once()
-        if _native_serves(g, input.dtype):
+        if _native_serves("forward", g, input.dtype):
             # Dense copies: PyTorch's own has misread others (pytorch issues 180984 and 192212).
             dense = [None if t is None else t.contiguous() for t in (input, weight, bias)]
             output = _native_convolution(*dense, *g.arguments, *flags)
@@ -138,8 +138,7 @@ def convolution_backward(
         if g is None:
             return _native_backward(grad_output, input, weight, bias_sizes, *arguments, output_mask)
         _arguments.check_grad_output(grad_output, input, g)
-        _warn_once()
-        if _native_serves(g, input.dtype):
+        if _native_serves("backward", g, input.dtype):
             dense = [t.contiguous() for t in (grad_output, input, weight)]
             gradients = _native_backward(*dense, [g.out_channels], *g.arguments, output_mask)
         else:
@@ -197,8 +196,16 @@ def _native_backward(*arguments: object) -> tuple[torch.Tensor | None, ...]:
     return torch.ops.aten.convolution_backward.default._op_dk(_NATIVE, *arguments)
 
 
-def _native_serves(g: _arguments.Geometry, dtype: torch.dtype) -> bool:
-    return g.batch > 0 and not _state.composite_only and native_computes(dtype)
+def _native_serves(pass_: str, g: _arguments.Geometry, dtype: torch.dtype) -> bool:
+    """Whether this call is PyTorch's own operator's, or plain operations'; says so where anybody wants to know."""
+    reason = _reason()
+    if reason is not None:
+        _warn_once(reason)
+    native = not _state.composite_only and native_computes(dtype)
+    by = "PyTorch's own operator" if native else "plain operations"
+    why = "asked for" if _state.composite_only else reason or "too large for the kernels"
+    log_call(g, f"{pass_} in {dtype} by {by}", why)
+    return native
 
 
 def native_computes(dtype: torch.dtype) -> bool:
@@ -218,21 +225,24 @@ def native_computes(dtype: torch.dtype) -> bool:
     return _state.native_computes[dtype]
 
 
-def _warn_once() -> None:
+def _reason() -> str | None:
+    """Why the kernels do not serve any call."""
+    if _state.reason is None and not _state.composite_only:
+        return torch.ops.mps_conv_transpose3d.unavailable_reason()
+    return _state.reason
+
+
+def _warn_once(reason: str) -> None:
     if _state.warned:
         return
-    reason = _state.reason
-    if reason is None and not _state.composite_only:
-        reason = torch.ops.mps_conv_transpose3d.unavailable_reason()
-    if reason is not None:
-        _state.warned = True
-        warnings.warn(
-            f"mps_conv_transpose3d does without its kernels for ConvTranspose3d: {reason}. PyTorch's own operator "
-            "serves what it can; plain operations, right but slow, do the rest. MPS_CONV_TRANSPOSE3D=0 in the "
-            "environment switches the package off; more from: python -m mps_conv_transpose3d doctor",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    _state.warned = True
+    warnings.warn(
+        f"mps_conv_transpose3d does without its kernels for ConvTranspose3d: {reason}. PyTorch's own operator serves "
+        "what it can; plain operations, right but slow, do the rest. MPS_CONV_TRANSPOSE3D=0 in the environment "
+        "switches the package off; more from: python -m mps_conv_transpose3d doctor",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def _result_format(input: torch.Tensor, weight: torch.Tensor, arguments: tuple) -> torch.memory_format:

@@ -42,12 +42,13 @@ def load() -> Bridge:
     whether Metal was there when this package was.
     """
     built_for_mps = torch.backends.mps.is_built()
+    library = PACKAGE / "_bridge.so"
     try:
         build = read_build()
     except (OSError, ValueError) as error:
-        return Bridge(f"not installed by pip ({PACKAGE / 'build.json'}: {error}); {REBUILD}", built_for_mps)
+        reason = f"not installed by pip ({PACKAGE / 'build.json'}: {error}); {REBUILD}"
+        return Bridge(reason, built_for_mps or library.exists())
     may_have_mps = built_for_mps or "METAL" not in build.missing
-    library = PACKAGE / "_bridge.so"
     if build.sha256 is None:
         reason = f"not built for want of {', '.join(build.missing) or library}"
         return Bridge(f"{reason}; {REBUILD}" if may_have_mps else reason, may_have_mps)

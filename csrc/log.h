@@ -1,0 +1,16 @@
+// With MPS_CONV_TRANSPOSE3D_LOG=1 in the environment: a line on stderr for each new call, for whoever reports a fault.
+#pragma once
+
+#include <string>
+
+#include "problem.h"
+
+namespace mps_conv_transpose3d {
+
+// Read once.
+bool is_logging();
+
+// Says of a call what computes it and why, unless that was said before.
+void log_call(const Geometry& geometry, const std::string& choice, const char* why);
+
+}  // namespace mps_conv_transpose3d
