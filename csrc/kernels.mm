@@ -37,8 +37,20 @@ class Owned {
   T object_;
 };
 
-std::string description(NSError* error) {
-  return error == nil ? "no reason given" : [[error localizedDescription] UTF8String];
+// Metal may say nothing; then there is no pointer to read.
+std::string text(NSString* words) {
+  const char* characters = [words UTF8String];
+  return characters == nullptr ? "nothing was said" : characters;
+}
+
+// Throws c10::Error for what Metal raises as an NSException.
+template <typename Call>
+void translating_exceptions(const Call& call) {
+  @try {
+    call();
+  } @catch (NSException* exception) {
+    TORCH_CHECK(false, "mps_conv_transpose3d: Metal raised ", text([exception name]), ": ", text([exception reason]));
+  }
 }
 
 // Without a version Metal takes that of the SDK which the host program was linked with: python's may be years old.
@@ -62,7 +74,9 @@ id<MTLLibrary> compile_library(id<MTLDevice> device, DataType dtype) {
   const Owned<NSString*> source([[NSString alloc] initWithUTF8String:kShaderSource]);
   const Owned<MTLCompileOptions*> options([[MTLCompileOptions alloc] init]);
   [options.get() setPreprocessorMacros:@{@"ELEMENT" : element_type(dtype)}];
+  // A program may have been told an older version of the system; but there are no tensors of bfloat before macOS 14.
   const bool has_metal31 =
+      dtype == DataType::bfloat16 ||
       [[NSProcessInfo processInfo] isOperatingSystemAtLeastVersion:NSOperatingSystemVersion{14, 0, 0}];
   [options.get() setLanguageVersion:has_metal31 ? kMetal31 : kMetal30];
   // Fast math, the default, assumes that no value is infinite or NaN: a network that diverges must show it.
@@ -72,7 +86,8 @@ id<MTLLibrary> compile_library(id<MTLDevice> device, DataType dtype) {
   C10_CLANG_DIAGNOSTIC_POP()
   NSError* error = nil;
   id<MTLLibrary> library = [device newLibraryWithSource:source.get() options:options.get() error:&error];
-  TORCH_CHECK(library != nil, "mps_conv_transpose3d: Metal does not compile the kernels: ", description(error));
+  TORCH_CHECK(library != nil,
+              "mps_conv_transpose3d: Metal does not compile the kernels: ", text([error localizedDescription]));
   return library;
 }
 
@@ -85,7 +100,8 @@ id<MTLComputePipelineState> compile_pipeline(id<MTLDevice> device, id<MTLLibrary
   const Owned<id<MTLFunction>> function([library newFunctionWithName:function_name.get()
                                                       constantValues:constants.get()
                                                                error:&error]);
-  TORCH_CHECK(function.get() != nil, "mps_conv_transpose3d: no kernel ", name, ": ", description(error));
+  TORCH_CHECK(function.get() != nil, "mps_conv_transpose3d: no kernel ", name, ": ",
+              text([error localizedDescription]));
   const Owned<MTLComputePipelineDescriptor*> descriptor([[MTLComputePipelineDescriptor alloc] init]);
   [descriptor.get() setComputeFunction:function.get()];
   [descriptor.get() setLabel:function_name.get()];
@@ -93,7 +109,8 @@ id<MTLComputePipelineState> compile_pipeline(id<MTLDevice> device, id<MTLLibrary
                                                                                options:MTLPipelineOptionNone
                                                                             reflection:nil
                                                                                  error:&error];
-  TORCH_CHECK(pipeline != nil, "mps_conv_transpose3d: Metal makes no pipeline of ", name, ": ", description(error));
+  TORCH_CHECK(pipeline != nil, "mps_conv_transpose3d: Metal makes no pipeline of ", name, ": ",
+              text([error localizedDescription]));
   return pipeline;
 }
 
@@ -108,10 +125,12 @@ class Pipelines {
     if (pipeline == nil) {
       @autoreleasepool {
         id<MTLLibrary>& library = libraries_[index(kernel.dtype)];
-        if (library == nil) {
-          library = compile_library(device, kernel.dtype);
-        }
-        pipeline = compile_pipeline(device, library, kernel.name(), has_bias);
+        translating_exceptions([&] {
+          if (library == nil) {
+            library = compile_library(device, kernel.dtype);
+          }
+          pipeline = compile_pipeline(device, library, kernel.name(), has_bias);
+        });
       }
     }
     return pipeline;
@@ -166,17 +185,6 @@ id<MTLComputePipelineState> pipeline_of(id<MTLDevice> device, const Step& step, 
   return pipeline;
 }
 
-// Throws c10::Error for what Metal raises as an NSException.
-template <typename Call>
-void translating_exceptions(const Call& call) {
-  @try {
-    call();
-  } @catch (NSException* exception) {
-    TORCH_CHECK(false, "mps_conv_transpose3d: Metal raised ", [[exception name] UTF8String], ": ",
-                [[exception reason] UTF8String]);
-  }
-}
-
 // Runs `encode` on the stream's queue, where alone an encoder may be used. No exception may cross dispatch_sync, which
 // is C: it is carried out.
 template <typename Encode>
@@ -203,11 +211,14 @@ const std::optional<std::string>& unavailable_reason() {
   static const std::optional<std::string> reason = []() -> std::optional<std::string> {
     @autoreleasepool {
       id<MTLDevice> device = at::mps::getCurrentMPSStream()->device();
+      if (device == nil) {
+        return "there is no Metal device";
+      }
       // The first family whose SIMD-groups reduce and multiply matrices. A virtual machine's GPU is of an older one.
       if ([device supportsFamily:MTLGPUFamilyApple7]) {
         return std::nullopt;
       }
-      return c10::str("the GPU, ", [[device name] UTF8String],
+      return c10::str("the GPU, ", text([device name]),
                       ", has no SIMD-group matrices (it is not of Metal's family Apple7)");
     }
   }();
@@ -223,8 +234,7 @@ Device current_device() {
         return Device{static_cast<int>(cores)};
       }
 #endif
-      const char* name = [[at::mps::getCurrentMPSStream()->device() name] UTF8String];
-      return device_named(name == nullptr ? "" : name);
+      return device_named(text([at::mps::getCurrentMPSStream()->device() name]));
     }
   }();
   return device;

@@ -223,7 +223,8 @@ at::Tensor conv_transpose3d_autocast(c10::DispatchKeySet keys, const at::Tensor&
                                      at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
                                      at::IntArrayRef dilation) {
   constexpr auto kKey = c10::DispatchKey::AutocastMPS;
-  if (backend() == Backend::none && !torch_has_autocast) {
+  // Tensors of another device come here too, and there may be no Metal device to ask about.
+  if (!input.is_mps() || (backend() == Backend::none && !torch_has_autocast)) {
     return at::_ops::conv_transpose3d_input::redispatch(
         keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey), input, weight, bias,
         c10::fromIntArrayRefSlow(stride), c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(output_padding),

@@ -1,7 +1,9 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <limits>
 #include <sstream>
+#include <stdexcept>
 
 #include "gemm_grid.h"
 #include "integers.h"
@@ -128,12 +130,19 @@ Choice as_forced(Pass pass, Method method, const ConvTranspose3dParams& p, const
   return {method, is_scalar(method) || is_phases(method) ? Tiling{} : choose_tiling(pass, method, p, device)};
 }
 
+int64_t max_work_of(Method method) {
+  return method == Method::direct ? kMaxDirectWork : method == Method::narrow ? kMaxNarrowWork : kMaxGemmWork;
+}
+
 Step make_step(const Kernel& kernel, const Grid& grid) {
-  const auto narrow = [](int64_t n) { return static_cast<uint32_t>(n); };
-  const int64_t max_work = kernel.method == Method::direct   ? kMaxDirectWork
-                           : kernel.method == Method::narrow ? kMaxNarrowWork
-                                                             : kMaxGemmWork;
-  const int64_t slice = std::clamp(max_work / std::max<int64_t>(grid.work_per_z, 1), int64_t{1}, grid.threads[2]);
+  const auto narrow = [](int64_t n) {
+    if (n > std::numeric_limits<uint32_t>::max()) {
+      throw std::length_error("a grid of more than 32 bits");  // make_params() lets none come to this
+    }
+    return static_cast<uint32_t>(n);
+  };
+  const int64_t slice =
+      std::clamp(max_work_of(kernel.method) / std::max<int64_t>(grid.work_per_z, 1), int64_t{1}, grid.threads[2]);
   return {kernel,
           {narrow(grid.threads[0]), narrow(grid.threads[1]), narrow(grid.threads[2])},
           grid.threads_per_threadgroup,
@@ -178,7 +187,7 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
   const bool is_sum = pass == Pass::weight_grad || pass == Pass::bias_grad;
   if (is_scalar(method)) {
     if (is_sum) {
-      plan.split_k = choose_parts(pass, method, p, device);
+      plan.split_k = choose_parts(pass, method, p, max_work_of(method), device);
     }
     const int64_t parts = plan.split_k.splits, outputs = int64_t{p.groups} * p.out_channels;
     add({pass, method, dtype}, method == Method::direct ? direct_grid(pass, p, parts) : narrow_grid(pass, p, parts));

@@ -51,8 +51,12 @@ Strides5 contiguous_strides(int64_t channels, const std::array<int64_t, 3>& spat
 bool spatial_offsets_fit(const std::array<int64_t, 3>& spatial, const Strides5& strides) {
   int64_t last = 0;
   for (size_t i = 0; i < 3; ++i) {
-    last += (spatial[i] - 1) * strides[i + 2];
-    if ((spatial[i] > 1 && !fits(strides[i + 2])) || !fits(spatial[i]) || !fits(last)) {
+    const int64_t stride = spatial[i] > 1 ? strides[i + 2] : 0;
+    if (!fits(stride) || !fits(spatial[i])) {
+      return false;
+    }
+    last += (spatial[i] - 1) * stride;
+    if (!fits(last)) {
       return false;
     }
   }
@@ -70,6 +74,10 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   fit = fit && product_fits({g.in_channels, g.out_channels / g.groups, k[0], k[1], k[2]}) &&
         product_fits({g.batch, g.in_channels, x[0]}) && product_fits({g.batch, g.out_channels, y[0]}) &&
         product_fits({g.batch, x[0], x[1], x[2]}) && product_fits({g.batch, y[0], y[1], y[2]});
+  // Threads along an axis of a grid: a threadgroup for each channel, or a simdgroup for each tap or pair of channels.
+  fit = fit && product_fits({g.in_channels, kThreads}) && product_fits({g.out_channels, kThreads}) &&
+        product_fits({k[0], k[1], k[2], 32}) && product_fits({g.in_channels, g.out_channels / g.groups, 32}) &&
+        product_fits({g.out_channels / g.groups, k[0], k[1], k[2], 4});
   if (!fit) {
     return std::nullopt;
   }

@@ -36,8 +36,9 @@ std::array<uint32_t, 3> threadgroup_of_a_sum(int64_t width, int64_t rows) {
 // Parts of a sum, each of `threadgroups` threadgroups, of no fewer than 8 positions a thread. So many that a part's
 // data stay in the cache for all that read them, about 1824 threadgroups (8 rounds of those that are resident on 38
 // cores), and such that each core gets the same number. More than 114 parts, which 2 channels need to fill 38 cores,
-// would be long to add up.
-SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int64_t batch, const Device& device) {
+// would be long to add up; but none is of more than `max_work`, as long as it has rows to share.
+SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int64_t batch, int64_t max_work,
+                    const Device& device) {
   constexpr int64_t kThreadgroups = 1824, kResident = 6, kMostParts = 114, kLeastPositions = 8 * kThreads;
   const int64_t at_once = kResident * device.cores;
   const int64_t most_rounds = ceil_div(std::min(kThreadgroups, kMostParts * threadgroups), at_once);
@@ -53,18 +54,23 @@ SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int6
     }
   }
   const int64_t most = ceil_div(batch * rows * row_length, kLeastPositions);
-  return make_split(std::min(wanted, most), batch, rows, 1);
+  const int64_t least = ceil_div(threadgroups * batch * rows * row_length, max_work);
+  return make_split(std::max(std::min(wanted, most), least), batch, rows, 1);
 }
 
 }  // namespace
 
-SplitK choose_parts(Pass pass, Method method, const ConvTranspose3dParams& p, const Device& device) {
-  const int64_t outputs = int64_t{p.groups} * p.out_channels, pairs = outputs * p.in_channels;
+SplitK choose_parts(Pass pass, Method method, const ConvTranspose3dParams& p, int64_t max_work, const Device& device) {
+  const int64_t outputs = int64_t{p.groups} * p.out_channels, pairs = outputs * p.in_channels, taps = taps_of(p);
   if (pass == Pass::bias_grad) {
-    return choose_parts(outputs, int64_t{p.depth.output} * p.height.output * p.width.output, 1, p.batch, device);
+    const int64_t positions = int64_t{p.depth.output} * p.height.output * p.width.output;
+    return choose_parts(outputs, positions, 1, p.batch, max_work, device);
   }
-  return choose_parts(method == Method::narrow ? pairs : pairs * taps_of(p), int64_t{p.depth.input} * p.height.input,
-                      p.width.input, p.batch, device);
+  // The grid of the direct kernel is cut by the input's channels, too.
+  const int64_t rows = int64_t{p.depth.input} * p.height.input, channels = int64_t{p.groups} * p.in_channels;
+  return method == Method::narrow
+             ? choose_parts(pairs, rows, p.width.input, p.batch, max_work / taps, device)
+             : choose_parts(pairs * taps, rows, p.width.input, p.batch, max_work * channels, device);
 }
 
 Grid direct_grid(Pass pass, const ConvTranspose3dParams& p, int64_t parts) {

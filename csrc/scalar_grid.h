@@ -8,8 +8,9 @@
 
 namespace mps_conv_transpose3d {
 
-// How a weight's or bias's gradient by these kernels is cut.
-SplitK choose_parts(Pass pass, Method method, const ConvTranspose3dParams& params, const Device& device);
+// How a weight's or bias's gradient by these kernels is cut, into parts of at most so many multiply-adds each.
+SplitK choose_parts(Pass pass, Method method, const ConvTranspose3dParams& params, int64_t max_work,
+                    const Device& device);
 
 // `parts`: of a sum.
 Grid direct_grid(Pass pass, const ConvTranspose3dParams& params, int64_t parts);

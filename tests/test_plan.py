@@ -339,3 +339,32 @@ def test_what_32_bits_cannot_hold_is_refused(fields: "dict[str, object]") -> Non
 def test_explain_names_the_kernel(pass_: "_plan.Pass") -> None:
     text = str(_plan.make_plan(pass_, _plan.DataType.bfloat16, GEOMETRIES["dilated"]))
     assert f"conv_transpose3d_{pass_.name}_bfloat" in text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"out_channels": 2**24},
+        {"in_channels": 2**23},
+        {"kernel": [512, 512, 512], "input": [1, 1, 32]},
+        {"in_channels": 2**14, "out_channels": 2**13},
+    ],
+    ids=str,
+)
+def test_what_a_grid_cannot_hold_is_refused(fields: "dict[str, object]") -> None:
+    """Metal counts the threads of a grid in 32 bits: past them a part of the result would stay unwritten."""
+    with pytest.raises(OverflowError):
+        _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, geometry(**fields))
+
+
+@pytest.mark.parametrize("method", [_plan.Method.direct, _plan.Method.narrow], ids=lambda m: m.name)
+def test_a_long_sum_is_cut(method: "_plan.Method") -> None:
+    """A dispatch of seconds is killed, and until torch 2.15 nobody is told: depthwise at 128^3, four samples."""
+    g = geometry(
+        batch=4, in_channels=1024, out_channels=1024, groups=1024, input=[128] * 3, kernel=[3] * 3, stride=[2] * 3
+    )
+    plan = _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, g, method)
+    step = plan.steps[0]
+    work = math.prod(g.kernel) * g.batch * math.prod(g.input) * g.in_channels
+    z = step.threads[2] // step.threads_per_threadgroup[2]
+    assert work / z * step.slice <= {"direct": MAX_WORK, "narrow": 1 << 32}[method.name] * 1.01

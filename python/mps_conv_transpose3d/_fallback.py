@@ -28,7 +28,7 @@ _AUTOCAST = torch._C._parse_dispatch_key("AutocastMPS")
 
 @dataclass
 class _State:
-    libraries: list[torch.library.Library] = field(default_factory=list)  # registered as long as they live
+    libraries: dict[str, list[torch.library.Library]] = field(default_factory=dict)  # registered as long as they live
     serves: bool = False  # what is registered stays so; this decides in every call
     composite_only: bool = False
     reason: str | None = None  # why there is no bridge; None behind one
@@ -44,28 +44,28 @@ _state: _State = torch.__dict__.setdefault("_mps_conv_transpose3d_fallback", _St
 def serve_behind_bridge(composite_only: bool) -> None:
     """Be what the bridge calls. `composite_only`: plain operations alone, for tests and measurements."""
     with _state.lock:
-        _state.composite_only, _state.serves = composite_only, True
-        if not _state.libraries:
+        _state.composite_only, _state.serves, _state.reason = composite_only, True, None
+        if "bridge" not in _state.libraries:
             library = torch.library.Library("mps_conv_transpose3d", "IMPL", "MPS")
             library.impl("composite_convolution", convolution)
             library.impl("composite_convolution_backward", convolution_backward)
-            _state.libraries.append(library)
+            _state.libraries["bridge"] = [library]
 
 
 def serve(reason: str | None) -> None:
     """Be in the bridge's place; `reason` says why there is none."""
     with _state.lock:
         _state.reason = reason
-        if not _state.libraries:
+        if "aten" not in _state.libraries:
             mps = torch.library.Library("aten", "IMPL", "MPS")
             mps.impl("_convolution", convolution)
             mps.impl("convolution_backward", convolution_backward)
-            _state.libraries.append(mps)
+            libraries = _state.libraries["aten"] = [mps]
             # Where torch has a kernel of its own (from 2.9 on, in float32) it is faster than plain operations in half.
             if _AUTOCAST is not None and not _has_autocast_kernel():
                 autocast = torch.library.Library("aten", "IMPL", "AutocastMPS")
                 autocast.impl("conv_transpose3d.input", conv_transpose3d_autocast, with_keyset=True)
-                _state.libraries.append(autocast)
+                libraries.append(autocast)
         _state.serves = True
 
 

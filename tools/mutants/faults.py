@@ -507,8 +507,8 @@ FAULTS = [
     Fault(
         "no autocast to go on with",
         OPERATORS,
-        "if (backend() == Backend::none && !torch_has_autocast) {",
-        "if (false) {",
+        "(backend() == Backend::none && !torch_has_autocast)",
+        "false",
         "switched off, an older torch computes under autocast what it refuses alone",
     ),
     Fault(
