@@ -29,6 +29,8 @@ ON_SIMULATOR = importlib.util.find_spec("mps_simulator") is not None
 # is. On a Mac they are skipped; a test that uses one of these fixtures and is not named here is an error everywhere.
 SIMULATOR_FIXTURES = {"record", "simulator"}
 NEEDS_SIMULATOR = {
+    "test_a_kernel_that_is_refused_fails_the_step",
+    "test_a_package_that_does_not_come_in_fails",
     "test_autocast_backward_stays_on_our_kernels",
     "test_a_long_pass_shares_no_command_buffer",
     "test_an_encoder_that_orders_nothing",
@@ -59,6 +61,7 @@ NEEDS_SIMULATOR = {
     "test_invalid_backward_raises_before_anything_is_encoded",
     "test_invalid_call_raises_before_anything_is_encoded",
     "test_forced_method_is_what_runs",
+    "test_kernels_are_taken_in_each_version",
     "test_layer_runs_on_our_kernels_alone",
     "test_macos_13_compiles_metal_3_0",
     "test_host_time",
@@ -81,6 +84,7 @@ NEEDS_SIMULATOR = {
     "test_every_method_beside_the_choice",
     "test_records_of_small_calls",
     "test_residual_encoder_and_an_ensemble_of_folds",
+    "test_the_package_passes_on_the_gpu_of_a_virtual_machine",
     "test_the_stride_of_an_axis_of_one_element_does_not_matter",
     "test_the_weight_gradient_sums_the_bias_gradient_too",
     "test_the_model_ranks_as_the_world_measured",

@@ -1,0 +1,131 @@
+"""The steps of the workflow for hosted Macs, as far as they go here: the simulator plays Apple's compiler and GPU."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNNER = Path("tools/mac/runner.sh")
+SOURCES = ("CMakeLists.txt", "cmake", "csrc", "metal")
+
+# `xcrun -sdk macosx metal ...` of an Xcode that knows Metal 3.0 and 3.1, once they are downloaded and chosen.
+XCRUN = f"""#!{sys.executable}
+import os, re, sys
+from pathlib import Path
+
+assert sys.argv[1:4] == ["-sdk", "macosx", "metal"], sys.argv
+if os.environ.get("TOOLCHAINS") != "com.apple.dt.toolchain.Metal.32023.883":
+    sys.exit("cannot execute tool 'metal' due to missing Metal Toolchain")
+if sys.argv[4:] == ["--version"]:
+    sys.exit(0)
+options = dict(re.findall(r"-(std=metal|DELEMENT=|c |o )(\\S+)", " ".join(sys.argv)))
+if options["std=metal"] not in ("3.0", "3.1"):
+    sys.exit("invalid value in -std")
+source = Path(options["c "]).read_text()
+if source:
+    import torch
+    assert "-fno-fast-math" in sys.argv
+    torch.mps.compile_shader("#define ELEMENT " + options["DELEMENT="] + "\\n" + source)
+Path(options["o "]).write_text("")
+"""
+XCODEBUILD = f"""#!{sys.executable}
+import sys
+from pathlib import Path
+
+downloaded = Path(__file__).with_name("downloaded")
+if sys.argv[1:] == ["-downloadComponent", "MetalToolchain"]:
+    downloaded.touch()
+elif sys.argv[1:] == ["-showComponent", "MetalToolchain"] and downloaded.exists():
+    print("Status: installed\\nToolchain Identifier: com.apple.dt.toolchain.Metal.32023.883")
+else:
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+def kernels(tmp_path: Path):
+    """`kernels()` runs the step in a copy of the sources, in tmp_path/source."""
+    source, tools = tmp_path / "source", tmp_path / "tools"
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        source.mkdir(exist_ok=True)
+        copy(ROOT / name, source / name)
+    (source / RUNNER).parent.mkdir(parents=True)
+    shutil.copy(ROOT / RUNNER, source / RUNNER)
+    tools.mkdir()
+    for name, text in (("xcrun", XCRUN), ("xcodebuild", XCODEBUILD)):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [source / RUNNER, "kernels"]
+        return subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+
+    return run
+
+
+def test_kernels_are_taken_in_each_version(kernels, simulator):
+    result = kernels()
+    assert result.returncode == 0, result.stderr
+    told = [line for line in result.stdout.splitlines() if line.startswith("Metal ")]
+    assert told == [
+        "Metal 3.0: 2 texts accepted so far, 0 refused",
+        "Metal 3.1: 5 texts accepted so far, 0 refused",
+        *(f"Metal {version}: not known here" for version in ("3.2", "4.0", "4.1")),
+    ]
+
+
+def test_a_kernel_that_is_refused_fails_the_step(kernels, simulator, tmp_path):
+    path = tmp_path / "source" / "metal" / "conv_transpose3d_direct.metal"
+    path.write_text(f"{path.read_text()}\nkernel void broken(device float* x) {{ *x = y; }}\n")
+    result = kernels()
+    assert result.returncode == 1
+    assert "'y'" in result.stdout + result.stderr
+    assert re.findall("Metal (.*): .* refused, for (.*)", result.stdout) == [
+        *(("3.0", element) for element in ("float", "half")),
+        *(("3.1", element) for element in ("float", "half", "bfloat")),
+    ]
+
+
+def smoke(**environment: str) -> tuple[int, list[str], str]:
+    """The exit code, the verdicts, and all that was said."""
+    command = [sys.executable, ROOT / "tools" / "mac" / "smoke.py"]
+    result = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    return result.returncode, re.findall("^(ok|no) ", result.stdout, re.MULTILINE), result.stdout
+
+
+def test_the_package_passes_on_the_gpu_of_a_virtual_machine(simulator):
+    code, verdicts, said = smoke(MPS_SIMULATOR_GPU_FAMILY="5")
+    assert (code, verdicts) == (0, ["ok"] * 7), said
+    assert "Apple Paravirtual device" in said
+
+
+def test_a_package_that_does_not_come_in_fails(simulator):
+    """And without a device, what takes one is left out, by name."""
+    code, verdicts, said = smoke(MPS_CONV_TRANSPOSE3D="0", MPS_SIMULATOR="0")
+    assert (code, verdicts[:2]) == (1, ["no", "no"]), said
+    assert len(verdicts) == 5
+    assert said.endswith("left out, for want of a device: computing, invalid calls: PyTorch finds no device mps\n")
+
+
+def test_workflows_are_in_order():
+    linter = shutil.which("jactionlint", path=Path(sys.executable).parent)
+    assert linter, "make setup installs it"
+    result = subprocess.run([linter, "--shellcheck=", "--color=never"], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, ""), result.stdout + result.stderr
+
+
+def test_workflows_run_steps_that_exist():
+    script = (ROOT / RUNNER).read_text()
+    steps = re.findall(r"^(\w+)\(\) \{", script, re.MULTILINE)
+    ran = re.findall(r"run: (\S+) (\w+)", (ROOT / ".github" / "workflows" / "macos.yml").read_text())
+    assert {path for path, _ in ran} == {str(RUNNER)}
+    assert {step for _, step in ran} == {"machine", "kernels", "package", "refusals"} <= set(steps)
