@@ -131,8 +131,10 @@ def test_large_sums_are_cut_into_parts(channels: int, cores: int) -> None:
             g.batch = batch
             plan = _plan.make_plan(pass_, _plan.DataType.float32, g, cores=cores)
             threadgroups = math.prod(plan.steps[0].threads) // math.prod(plan.steps[0].threads_per_threadgroup)
-            work = math.prod(g.kernel) * batch * math.prod(g.input) * channels
-            dispatches = math.ceil(work / (1 << 32)) if pass_ == _plan.Pass.weight_grad else 1
+            if pass_ == _plan.Pass.weight_grad:
+                dispatches = math.ceil(math.prod(g.kernel) * batch * math.prod(g.input) * channels / (1 << 32))
+            else:
+                dispatches = math.ceil(batch * math.prod(g.output) * channels / MAX_WORK)
             assert plan.partial_sums <= max(114, dispatches) * plan.steps[1].threads[0]
             assert threadgroups > 0.85 * 6 * cores * math.ceil(threadgroups / (6 * cores))
 
