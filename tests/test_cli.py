@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import json
 import math
+import platform
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -124,6 +127,35 @@ def test_doctor_compares_memory(monkeypatch, capsys, one_case):
     monkeypatch.setattr(_machine, "usable_memory", lambda: 2_500_000_000)
     assert run("doctor", "--network", "unetr") == 0
     assert "take a smaller batch or patch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("system", "macos", "version", "warned"),
+    [
+        ("Darwin", "26.2", "2.14.0", True),
+        ("Darwin", "26.2.1", "2.15.0+cpu", True),
+        ("Darwin", "26.2", "2.13.1", False),
+        ("Darwin", "26.3", "2.15.0", False),
+        ("Darwin", "15.2", "2.15.0", False),
+        ("Linux", "", "2.15.0", False),
+    ],
+)
+def test_doctor_warns_of_pytorchs_wrong_conv3d(monkeypatch, one_case, system, macos, version, warned):
+    report = _doctor.examine()
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "mac_ver", lambda: (macos, ("", "", ""), "arm64"))
+    monkeypatch.setattr(torch, "__version__", version)
+    assert any("197114" in advice for advice in _doctor._advice(report)) == warned
+
+
+def test_doctors_json_names_no_folder(run_python, package):
+    """A hospital sends it."""
+    (package / "_bridge.so").write_bytes(b"no library")
+    result = run_python(RUN.format(["doctor", "--json"]), PYTHONPATH=str(package.parent))
+    report = json.loads(result.stdout)
+    assert "_bridge.so: not the file that was installed" in report["bridge_error"]
+    for word in (str(package.parent), str(Path.home()), getpass.getuser() + "/", socket.gethostname()):
+        assert word not in result.stdout.replace("\\/", "/")
 
 
 def test_doctor_without_a_device(run_python, simulator):

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mps_conv_transpose3d import _switch
+
 CALLS = {
     "input of rank 2": ((3, 3), (4, 2, 3, 3, 3), {}),
     "input of rank 3": ((4, 3, 3), (4, 2, 3, 3, 3), {}),
@@ -136,6 +138,37 @@ def test_too_large_hyper_parameters(name, dtype, record):
     assert raised is RuntimeError and f"{name.split()[0]} " in words and "too large" in words
     assert recording.kernels == []
     assert not recording.native_convolutions
+
+
+# What the CPU does not look at where there are no samples.
+NO_SAMPLES = {
+    "output_padding equals stride": ((0, 4, 3, 3, 3), (4, 2, 3, 3, 3), {"stride": 2, "output_padding": 2}),
+    "weight without taps": ((0, 4, 3, 3, 3), (4, 2, 3, 3, 0), {}),
+    "weight without output channels": ((0, 4, 3, 3, 3), (4, 0, 3, 3, 3), {}),
+    "a valid call": ((0, 4, 3, 3, 3), (4, 2, 3, 3, 3), {"bias": (2,), "stride": 2}),
+    "channels_last": ((0, 4, 3, 3, 3), (4, 2, 3, 3, 3), {"stride": 2}),
+}
+
+
+@pytest.mark.parametrize("backend", ["kernels", "composite"])
+@pytest.mark.parametrize("name", NO_SAMPLES)
+def test_no_samples(name, dtype, backend):
+    """An empty result and gradients of zeros, with the CPU's shapes and strides."""
+    _switch.serve(backend)
+    input, weight, kwargs = NO_SAMPLES[name]
+    kwargs = dict(kwargs)
+    bias = kwargs.pop("bias", None)
+
+    def run(device: str) -> list[tuple]:
+        leaves = [torch.ones(shape, dtype=dtype).to(device) for shape in (input, weight, bias) if shape is not None]
+        if name == "channels_last":
+            leaves = [leaf.contiguous(memory_format=torch.channels_last_3d) for leaf in leaves]
+        leaves = [leaf.requires_grad_() for leaf in leaves]
+        output = F.conv_transpose3d(*leaves, **kwargs)
+        gradients = torch.autograd.grad(output, leaves, torch.ones_like(output))
+        return [(t.shape, t.stride(), t.dtype, t.float().sum().item()) for t in (output, *gradients)]
+
+    assert run("mps") == run("cpu")
 
 
 @pytest.mark.parametrize("name", MIXED_DTYPES)

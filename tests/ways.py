@@ -469,5 +469,12 @@ WAYS = [
     Way(PROGRAMS, "pickle", copied(lambda layer: pickle.loads(pickle.dumps(layer)))),
     Way(PROGRAMS, "torch.save and load of a state_dict", copied(through_state_dict)),
     Way(PROGRAMS, "weight_norm", parametrized(nn.utils.parametrizations.weight_norm), same_as_plain=False),
-    Way(PROGRAMS, "spectral_norm", parametrized(nn.utils.parametrizations.spectral_norm), same_as_plain=False),
+    Way(
+        PROGRAMS,
+        "spectral_norm",
+        parametrized(nn.utils.parametrizations.spectral_norm),
+        since="2.11",
+        note="`mps` lacked `vdot` before; with `PYTORCH_ENABLE_MPS_FALLBACK=1` from 2.4",
+        same_as_plain=False,
+    ),
 ]

@@ -176,6 +176,27 @@ left out. Where a letter stands, the program needs `PYTORCH_ENABLE_MPS_FALLBACK=
 
 {chr(10).join(legend)}
 
+## Half precision
+
+What those versions of PyTorch have on `mps`, and this package does not change:
+
+| | float16 | bfloat16 |
+| --- | --- | --- |
+| `torch.autocast("mps")` | from 2.5; 2.4 raises | from 2.6; 2.5 warns and stays in float32 |
+| `GradScaler("mps")` | from 2.8; up to 2.7 it raises | needs none |
+| `model.half()` with a `GradScaler` | trains nothing in 2.8 to 2.12: gradients in half are zeroed ([#184286]) | |
+| Conv3d | in all | in all, on macOS 14 or later |
+| norms under autocast | in float32, from 2.5 | in float32, from 2.6 |
+| BatchNorm with weights of another dtype | may end the process up to early 2026 ([#154887]) | the same |
+
+Half precision does not make every call faster: where arithmetic bounds it, and not memory, it gains nothing, and on M1 and
+M2, which multiply bfloat16 as float32, bfloat16 may lose ([kernels.md](kernels.md)).
+
+[#184286]: https://github.com/pytorch/pytorch/issues/184286
+[#154887]: https://github.com/pytorch/pytorch/issues/154887
+
+## How the table came about
+
 Both training and inference are in it: for nnU-Net and the tutorial all that they do, for each network a training step
 with AdamW and a prediction by sliding window, at the settings of `tests/programs.py`. An operator that is there may
 still refuse some arguments. `python tools/operators.py lists` reads what each version has from the

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -72,7 +73,16 @@ class Report:
     status: int = 0
 
     def as_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        """For a file that may be sent: no folder's name in it, which would tell a user's or a hospital's."""
+        return json.dumps(_without_folders(asdict(self)), indent=2, allow_nan=False)
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return re.sub(r"(?<![\w.])[~/][^\s'\":;,()]*/", "", value) if isinstance(value, str) else value
 
 
 def networks() -> dict[str, Any]:
@@ -201,6 +211,11 @@ def _advice(report: Report) -> list[str]:
         advice.append(f"without the kernels, PyTorch's own operator serves what it can: {report.bridge_error}")
     if not report.autoload and os.environ.get("MPS_CONV_TRANSPOSE3D") != "0":
         advice.append("`import torch` alone does not switch it on here: `import mps_conv_transpose3d` in your program")
+    if _machine.has_wrong_conv3d():
+        advice.append(
+            f"Conv3d of torch {torch.__version__} is silently wrong on macOS 26.2 (pytorch issue 197114, not this "
+            "package's): update macOS to 26.3, or take torch 2.13"
+        )
     network = report.network
     if network is not None:
         if network.missing_operators:

@@ -50,6 +50,13 @@ def is_simulated() -> bool:
     return has_mps() and platform.system() != "Darwin"
 
 
+def has_wrong_conv3d() -> bool:
+    """Whether PyTorch's own Conv3d is silently wrong here: from torch 2.14 on, on macOS 26.2 (pytorch issue 197114)."""
+    macos = platform.mac_ver()[0].split(".")[:2]
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    return platform.system() == "Darwin" and macos == ["26", "2"] and version >= (2, 14)
+
+
 def usable_memory() -> int | None:
     """Bytes that Metal recommends to stay below; None where PyTorch cannot tell (before 2.5, or without a device)."""
     if not has_mps() or not hasattr(torch.mps, "recommended_max_memory"):
