@@ -189,8 +189,8 @@ What those versions of PyTorch have on `mps`, and this package does not change:
 | norms under autocast | in float32, from 2.5 | in float32, from 2.6 |
 | BatchNorm with weights of another dtype | may end the process up to early 2026 ([#154887]) | the same |
 
-Half precision does not make every call faster: where arithmetic bounds it, and not memory, it gains nothing, and on M1 and
-M2, which multiply bfloat16 as float32, bfloat16 may lose ([kernels.md](kernels.md)).
+Half precision does not make every call faster: where arithmetic bounds it, and not memory, it gains nothing. M1 and M2
+multiply bfloat16 as float32, and may lose by it ([kernels.md](kernels.md)).
 
 [#184286]: https://github.com/pytorch/pytorch/issues/184286
 [#154887]: https://github.com/pytorch/pytorch/issues/154887
