@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
+#include <regex>
 #include <set>
 #include <string_view>
 
@@ -272,19 +273,41 @@ class TreeReader {
     const std::string to = cast.canonical_type();
     const std::string from = operand ? operand->canonical_type() : "";
     if (cast.kind == "ImplicitCastExpr" && copies_object(cast)) return;
+    const Node* whole = parent_of(cast);
+    if (whole && whole->kind == "ConditionalOperator" && is_builtin_in_metal(to)) {
+      tree_.unlike_operands.emplace_back(cast.begin.line, cast.begin.column);
+      return;
+    }
     error(cast.where(), std::string(cast.kind == "ImplicitCastExpr" ? "converting" : "casting") + " '" +
                             msl_names(from) + "' to type '" + msl_names(to) + "' changes address space of " +
                             (cast.has("lvalue") ? "the object referred to" : "pointer"));
   }
 
-  // A struct that is copied or assigned as a whole, or whose member function is called: Metal has those for every
-  // address space.
-  bool copies_object(const Node& cast) const {
+  // What the cast is an operand of, whether as itself or as its base class.
+  const Node* parent_of(const Node& cast) const {
     const Node* p = nullptr;
     for (const Node& n : stack_) {
       const bool to_base = n.kind == "ImplicitCastExpr" && n.has("DerivedToBase");
       if (n.depth < cast.depth && !to_base) p = &n;
     }
+    return p;
+  }
+
+  // The class that a type is, without qualifiers and arguments.
+  static std::string class_of(const std::string& type) {
+    const std::string name = type.substr(0, type.find('<'));
+    return name.substr(name.rfind(' ') + 1);
+  }
+
+  static bool is_builtin_in_metal(const std::string& type) {
+    const std::string name = class_of(type);
+    return name == "msl_types::vec" || name == "msl_types::packed_vec" || name == "msl_types::bfloat";
+  }
+
+  // A struct that is copied or assigned as a whole, or whose member function is called: Metal has those for every
+  // address space.
+  bool copies_object(const Node& cast) const {
+    const Node* p = parent_of(cast);
     if (!p) return false;
     if (p->kind == "MemberExpr" || p->kind == "CXXOperatorCallExpr") return true;
     if (p->kind != "CXXConstructExpr" && p->kind != "CXXTemporaryObjectExpr") return false;
@@ -331,7 +354,7 @@ class TreeReader {
     while (it != stack_.rend() && it->kind == "MemberExpr") ++it;
     if (it == stack_.rbegin() || it == stack_.rend() || it->kind != "UnaryOperator" || !it->has("'&'")) return;
     const std::string type = node.canonical_type();
-    if (it->in_source() && type.find("msl_types::vec<") != std::string::npos && type.back() == '>') {
+    if (it->in_source() && class_of(type) == "msl_types::vec" && type.back() == '>') {
       error(it->where(), "address of vector element requested");
     }
   }
@@ -359,6 +382,9 @@ class TreeReader {
     Function& f = functions_[canonical(p->address)];
     KernelParameter k;
     k.type = node.canonical_type();
+    // What is said of the parameter itself is not part of the kernel's type.
+    static const std::regex own("[ ]*(const|volatile|__restrict)$");
+    while (std::regex_search(k.type, own)) k.type = std::regex_replace(k.type, own, "");
     const size_t quote = node.rest.find(" '");
     const std::string before = node.rest.substr(0, quote);
     const std::string last = before.substr(before.rfind(' ') + 1);

@@ -30,6 +30,8 @@ struct Kernel {
 struct SyntaxTree {
   std::vector<Kernel> kernels;
   std::vector<Diagnostic> errors;  // columns already in the source
+  // Where an operand of `c ? a : b` begins that is a vector, or bfloat, in another address space than the result.
+  std::vector<Place> unlike_operands;
 };
 
 SyntaxTree read_syntax_tree(const std::string& dump, const SourceMap& map);

@@ -46,6 +46,7 @@ std::string serialise(const Program& p) {
   Writer w;
   w.put(p.text);
   w.put(p.uses_matrices);
+  w.put(p.uses_simd_types);
   w.put(p.kernels.size());
   for (const Kernel& k : p.kernels) {
     w.put(p.names.at(k.id));
@@ -81,6 +82,7 @@ std::shared_ptr<Program> deserialise(const std::string& text, const std::string&
   p->source = source;
   p->text = r.string();
   p->uses_matrices = r.number();
+  p->uses_simd_types = r.number();
   for (uint64_t n = r.number(); n > 0; --n) {
     Kernel k;
     const std::string name = r.string();
@@ -156,31 +158,35 @@ Program check(const std::string& source, const CompileOptions& options) {
   Program p;
   p.source = source;
   const bool includes = preprocessed.out.find(" \"" + toolchain.headers() + "/metal_") != std::string::npos;
+  p.uses_simd_types = preprocessed.out.find(" \"" + toolchain.headers() + "/simd/simd.h\"") != std::string::npos;
   // metal_stdlib brings the matrices too; here they cost a second compilation of every kernel.
   for (const char* type : {"simdgroup_matrix", "simdgroup_float8x8", "simdgroup_half8x8", "simdgroup_bfloat8x8"}) {
     const bool named = preprocessed.out.find(std::string(type)) != std::string::npos;
     p.uses_matrices = p.uses_matrices || (includes && named);
   }
 
-  std::set<std::pair<int, int>> unify;
+  // Vectors are classes here, and classes in different address spaces have no common type in `c ? a : b`. Each round
+  // finds more of them, behind those that it knew.
+  std::set<size_t> unify;
   for (bool again = true; again;) {
     again = false;
+    const auto more = [&](const ReadResult& read, const std::vector<Place>& places) {
+      const size_t before = unify.size();
+      unify.merge(conditionals(preprocessed.out, read, places));
+      return again = unify.size() > before;
+    };
     SourceMap map(source);
     ReadResult r = read(preprocessed.out, source, map, includes, unify);
     stop(r.errors, map);
-    const std::string text = check_prologue(p.uses_matrices) + r.text;
+    const std::string text = check_prologue(p) + r.text;
     const Toolchain::Output parsed = toolchain.parse(text);
-    // Vectors are classes here, and classes in different address spaces have no common type in `c ? a : b`.
-    if (!parsed.ok && unify.empty()) {
-      unify = incompatible_vectors(parsed.error);
-      again = !unify.empty();
-      if (again) continue;
-    }
+    if (!parsed.ok && more(r, incompatible_vectors(parsed.error))) continue;
     if (!parsed.ok) {
       const auto errors = parse_diagnostics(parsed.error, map);
       throw CompileError(errors.empty() ? parsed.error : render(errors, map));
     }
     SyntaxTree tree = read_syntax_tree(parsed.out, map);
+    if (more(r, tree.unlike_operands)) continue;
     stop(tree.errors, map);
     if (tree.kernels.size() != r.kernels.size()) {
       throw std::runtime_error("the shader compiler found " + std::to_string(r.kernels.size()) + " kernels and lost " +

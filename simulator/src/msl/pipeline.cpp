@@ -16,12 +16,13 @@
 
 namespace mps_simulator::msl {
 
-std::string check_prologue(bool uses_matrices) {
+std::string check_prologue(const Program& program) {
   std::string text;
-  if (uses_matrices) text += "#include \"metal_simdgroup_matrix\"\n";
+  if (program.uses_matrices) text += "#include \"metal_simdgroup_matrix\"\n";
+  if (program.uses_simd_types) text += "#include \"simd/simd.h\"\n";
   return text +
          "#define MSL_INSTANTIATION(...) __VA_ARGS__\n"
-         "#define MSL_KERNEL(id, ...) static constexpr auto* msl_kernel_##id = &__VA_ARGS__;\n";
+         "#define MSL_KERNEL(id, ...) static constexpr auto* msl_kernel_##id = __VA_ARGS__;\n";
 }
 
 namespace {
@@ -37,6 +38,7 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
     s << "#define MSL_LEADER " << leader << "\n#define MSL_THREAD_ELEMENTS " << elements
       << "\n#include \"metal_simdgroup_matrix\"\n";
   }
+  if (program.uses_simd_types) s << "#include \"simd/simd.h\"\n";
   s << "namespace msl_runtime {\n";
   for (const FunctionConstant& c : program.constants) {
     auto value = constants.find(c.index);
@@ -65,7 +67,7 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
     if (!p.function_constant.empty()) s << "!(" << p.function_constant << ") ? msl_runtime::Input::absent : ";
     s << "msl_runtime::Input::" << input << ", " << std::max(p.index, 0) << "u}, ";
   }
-  s << "{}}; msl_runtime::call(&__VA_ARGS__, arguments); } \\\n"
+  s << "{}}; msl_runtime::call(__VA_ARGS__, arguments); } \\\n"
     << "extern \"C\" { __attribute__((visibility(\"default\"), used)) extern const bool msl_present[]; \\\n"
     << "const bool msl_present[] = {";
   for (const KernelParameter& p : kernel.parameters) {
@@ -74,7 +76,7 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
   const std::string alignments = "const msl_runtime::Alignments<" + std::to_string(kernel.parameters.size()) + ">";
   s << "true}; __attribute__((visibility(\"default\"), used)) extern " << alignments << " msl_alignments; "
     << alignments
-    << " msl_alignments = msl_runtime::alignments(&__VA_ARGS__); }\n"
+    << " msl_alignments = msl_runtime::alignments(__VA_ARGS__); }\n"
        "extern \"C\" {\n"
        "extern const unsigned long __start_msl_threadgroup[] __attribute__((weak, visibility(\"hidden\")));\n"
        "extern const unsigned long __stop_msl_threadgroup[] __attribute__((weak, visibility(\"hidden\")));\n"

@@ -52,19 +52,15 @@ class Reader {
     locate(source);
   }
 
-  ReadResult run(bool includes, const std::set<std::pair<int, int>>& unify) {
+  ReadResult run(bool includes, const std::set<size_t>& unify) {
     words(includes);
     attributes();
     array_parameters();
     strings();
     structure();
     defined_constants();
-    result_.text = write(nullptr);
-    if (!unify.empty()) {
-      unify_operands(unify);
-      result_.text = write(nullptr);
-    }
-    write(&map_);
+    unify_operands(unify);
+    write();
     return std::move(result_);
   }
 
@@ -230,6 +226,9 @@ class Reader {
           case Attribute::kernel:
             text += " __attribute__((annotate(\"msl:kernel\"), internal_linkage))";
             break;
+          case Attribute::id:
+            if (a.arguments.empty()) error(a.token, "attribute 'id' takes one argument");
+            break;
           case Attribute::host_name:
             break;
         }
@@ -252,17 +251,33 @@ class Reader {
     return nullptr;
   }
 
-  // A string literal is in the constant address space.
+  bool is_string(size_t i) const { return at(i).kind == Token::Kind::string && at(i).text[0] == '"'; }
+
+  // A string literal is in the constant address space, and so is the name of a function.
   void strings() {
     for (size_t i = 1; i + 1 < tokens_.size(); ++i) {
       if (at(i).is("static_assert") || at(i).is("__attribute__")) i = closing(i + 1);
       if (attributes_.count(i)) i = closing(i);
-      if (at(i).kind != Token::Kind::string || at(i).text[0] != '"') continue;
-      const bool value = at(i - 1).is("(") || at(i - 1).is(",") || at(i - 1).is("return");
+      const bool name = at(i).is("__func__") || at(i).is("__FUNCTION__") || at(i).is("__PRETTY_FUNCTION__");
+      if (!name && !is_string(i)) continue;
+      const bool value = !at(i - 1).is("extern") && !initialises_array_of_characters(i);
       if (value) tokens_[i].before += "msl_runtime::literal(";
-      while (at(i + 1).kind == Token::Kind::string && at(i + 1).text[0] == '"') ++i;
+      while (!name && is_string(i + 1)) ++i;
       if (value) tokens_[i].after += ")";
     }
+  }
+
+  // Whether the literal gives an array its elements: char s[] = "ab", or char s[2][3] = {"ab", "cd"}. Those of an array
+  // of pointers point to it.
+  bool initialises_array_of_characters(size_t i) const {
+    size_t j = i;
+    while (j > 0 && (at(j - 1).is("{") || at(j - 1).is(",") || is_string(j - 1))) --j;
+    if (j > 0 && at(j - 1).is("=")) --j;
+    if (j == i || j == 0 || !at(j - 1).is("]")) return false;
+    for (; j > 0 && !at(j - 1).is(";") && !at(j - 1).is("{") && !at(j - 1).is("}"); --j) {
+      if (at(j - 1).is("*")) return false;
+    }
+    return true;
   }
 
   // constant int strides[2], as a parameter, is a pointer into that address space.
@@ -296,11 +311,14 @@ class Reader {
     int parentheses = 0;
     for (size_t i = 0; i + 1 < tokens_.size(); ++i) {
       Token& t = tokens_[i];
+      const Scope scope = scopes.back();
       if (attributes_.count(i)) {
-        i = closing(i);
+        const size_t end = closing(i);
+        const FoundAttribute* id = scope == Scope::record ? nullptr : find_attribute(i, end, "id");
+        if (id) error(id->token, "attribute 'id' only applies to non-static data members");
+        i = end;
         continue;
       }
-      const Scope scope = scopes.back();
       const bool in_body = scope != Scope::space && scope != Scope::record;
       if (t.kind == Token::Kind::string && t.text[0] == '#') {
         if (head == i) head = i + 1;
@@ -469,7 +487,7 @@ class Reader {
     mark_kernel(begin, end);
     if (at(begin).is("template")) return std::nullopt;
     const std::string host = host_name(begin, end);
-    return KernelText{host.empty() ? name : host, name};
+    return KernelText{host.empty() ? name : host, "&" + name};
   }
 
   // A declaration that ends in a semicolon at namespace or class scope.
@@ -506,11 +524,26 @@ class Reader {
       return error(i, "kernel must have void return type");
     }
     const size_t open = parameters(i, end);
-    const std::string expression = join(i, open);
+    std::string expression = "&" + join(i, open);
+    if (open < end) expression = "static_cast<void (*)" + parameter_types(open) + ">(" + expression + ")";
     const std::string host = host_name(begin, end);
     tokens_[begin].before += "MSL_INSTANTIATION(";
     tokens_[end].after += ")";
     if (!host.empty()) expose(end, {host, expression});
+  }
+
+  // As declared, for a template of this name may have others too.
+  std::string parameter_types(size_t open) const {
+    std::string text;
+    for (size_t i = open, close = closing(open); i <= close; ++i) {
+      if (attributes_.count(i)) {
+        i = closing(i);
+      } else {
+        const Token& t = at(i);
+        text += " " + t.before + (t.replaced ? t.replacement : t.text) + t.after;
+      }
+    }
+    return text;
   }
 
   void expose(size_t after, KernelText kernel) {
@@ -620,14 +653,8 @@ class Reader {
 
   // --- `c ? a : b` with vectors of different address spaces: each operand as a value
 
-  void unify_operands(const std::set<std::pair<int, int>>& places) {
-    SourceMap unused("");
-    std::map<std::pair<int, int>, size_t> by_place;
-    write(&unused, &by_place);
-    for (const auto& place : places) {
-      auto found = by_place.find(place);
-      if (found == by_place.end() || !at(found->second).is("?")) continue;
-      const size_t question = found->second;
+  void unify_operands(const std::set<size_t>& questions) {
+    for (const size_t question : questions) {
       size_t colon = question + 1;
       for (int nested = 0; colon + 1 < tokens_.size(); ++colon) {
         if (at(colon).is("(") || at(colon).is("[") || at(colon).is("{")) {
@@ -657,8 +684,8 @@ class Reader {
 
   // --- output
 
-  std::string write(SourceMap* map, std::map<std::pair<int, int>, size_t>* by_place = nullptr) const {
-    std::string text;
+  void write() {
+    std::string& text = result_.text;
     int line = 0, source_line = -1, column = 1;
     auto put = [&](const std::string& s) {
       text += s;
@@ -675,30 +702,53 @@ class Reader {
       }
       put(t.space);
       put(t.before);
-      if (map) map->add(t.line, column, source_columns_[i]);
-      if (by_place) by_place->emplace(std::pair(t.line, column), i);
+      map_.add(t.line, column, source_columns_[i]);
+      result_.tokens.emplace(Place(t.line, column), i);
       put(t.replaced ? t.replacement : t.text);
       put(t.after);
     }
-    return text + "\n";
+    text += '\n';
   }
 };
 
 }  // namespace
 
 ReadResult read(const std::string& preprocessed, const std::string& source, SourceMap& map, bool includes,
-                const std::set<std::pair<int, int>>& unify) {
+                const std::set<size_t>& unify) {
   return Reader(lex(preprocessed), source, map).run(includes, unify);
 }
 
-std::set<std::pair<int, int>> incompatible_vectors(const std::string& output) {
+std::set<size_t> conditionals(const std::string& preprocessed, const ReadResult& read,
+                              const std::vector<Place>& places) {
+  const std::vector<Token> tokens = lex(preprocessed);
+  std::set<size_t> found;
+  for (const Place& place : places) {
+    auto next = read.tokens.upper_bound(place);
+    if (next == read.tokens.begin()) continue;
+    size_t i = std::prev(next)->second;
+    int brackets = 0, colons = 0;  // to be opened, and to be asked, on the way to the left
+    if (!tokens[i].is("?") && i > 0) --i;
+    for (; i > 0; --i) {
+      const Token& t = tokens[i];
+      if (t.is(")") || t.is("]") || t.is("}")) ++brackets;
+      if ((t.is("(") || t.is("[") || t.is("{")) && brackets-- == 0) break;
+      if (brackets == 0 && t.is(";")) break;
+      if (brackets == 0 && t.is(":")) ++colons;
+      if (brackets == 0 && t.is("?") && --colons <= 0) break;
+    }
+    if (tokens[i].is("?")) found.insert(i);
+  }
+  return found;
+}
+
+std::vector<Place> incompatible_vectors(const std::string& output) {
   static const std::regex pattern(
       R"(program_source:(\d+):(\d+): error: incompatible operand types \(.*(vec<|bfloat).*(vec<|bfloat).*)");
-  std::set<std::pair<int, int>> places;
+  std::vector<Place> places;
   std::istringstream stream(output);
   for (std::string line; std::getline(stream, line);) {
     std::smatch m;
-    if (std::regex_match(line, m, pattern)) places.emplace(std::stoi(m[1]), std::stoi(m[2]));
+    if (std::regex_match(line, m, pattern)) places.emplace_back(std::stoi(m[1]), std::stoi(m[2]));
   }
   return places;
 }

@@ -276,7 +276,7 @@ Toolchain::Output Toolchain::preprocess(const std::string& source, const std::ve
                                         "-I" + headers_, "-DMSL_READER", "-fno-color-diagnostics",
                                         "-fno-caret-diagnostics", "-w",
                                         // As Apple documents them for macOS 14: MSL 3.1.
-                                        "-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=310",
+                                        "-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=310", "-D__HAVE_BFLOAT__=1",
                                         "-D__cpp_variable_templates=201304L", "-D__clang__=1"};
   for (const std::string& m : macros) arguments.push_back("-D" + m);
   return run_on(arguments, "#line 1 \"program_source\"\n" + source + "\n");

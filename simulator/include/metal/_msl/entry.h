@@ -1,6 +1,7 @@
 // What the compiler's rewriting of a shader refers to: kernel arguments, threadgroup variables, function constants.
 #pragma once
 
+#include "aggregate.h"
 #include "fiber.h"
 #include "traits.h"
 
@@ -128,13 +129,11 @@ struct Pointee {
   static constexpr unsigned alignment = 1;
 };
 template <class T>
-struct Pointee<T*> {
-  static constexpr unsigned alignment = alignof(T);
-};
-template <class T>
 struct Pointee<T&> {
   static constexpr unsigned alignment = alignof(T);
 };
+template <class T>
+struct Pointee<T*> : Pointee<typename metal::conditional_t<__is_void(T), char, T>&> {};
 template <unsigned N>
 struct Alignments {
   unsigned at[N + 1];
@@ -202,15 +201,25 @@ struct FunctionConstant {
 };
 
 // `c ? Value(), a : Value(), b`: vectors and bfloats as values, so that both have one type whatever address spaces they
-// came from.
+// came from. Anything else, as in other instantiations of a template, remains what it is.
 struct Value {};
 template <class T, int N>
 constexpr msl_types::vec<T, N> operator,(Value, msl_types::vec<T, N> v) {
   return v;
 }
-constexpr bfloat operator,(Value, bfloat v) { return v; }
+template <class T, int N>
+constexpr msl_types::packed_vec<T, N> operator,(Value, msl_types::packed_vec<T, N> v) {
+  return v;
+}
+template <class T, MSL_REQUIRES(__is_same(T, bfloat))>
+constexpr T operator,(Value, T v) {
+  return v;
+}
 
 // A string literal, which is in the constant address space.
-MSL_INLINE constant char* literal(const char* text) { return (constant char*)text; }
+template <size_t N>
+constexpr constant char (&literal(const char (&text)[N]))[N] {
+  return (constant char(&)[N])text;
+}
 
 }  // namespace msl_runtime
