@@ -4,10 +4,14 @@ Each rule has an example that is refused, one that is accepted, or both side by 
 table; `evidence` says how the rule is known: by the place where somebody published what Apple's compiler said, by
 Apple's specification of the language ("specification"), or from clang, which Apple's compiler is made of ("clang").
 Rules whose answer is not known are listed with `settled=False`, and nobody is judged by them.
+
+`python simulator/tests/msl_rules.py` counts where the simulator agrees.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 VERSIONS = (300, 310, 320, 400, 410)
@@ -19,9 +23,10 @@ HEADER = "#include <metal_stdlib>\nusing namespace metal;\n"
 
 @dataclass(frozen=True)
 class Rule:
-    """Holds in `versions` of the language (values of __METAL_VERSION__): `refused` is refused, `accepted` accepted.
+    """In `versions` of the language (values of __METAL_VERSION__) `refused` is refused and `accepted` accepted.
 
-    `words` are a part of what Apple's compiler says, where that is known.
+    From version `later` on `refused` is accepted too. `words` are a part of what Apple's compiler says, where that is
+    known.
     """
 
     id: str
@@ -30,12 +35,33 @@ class Rule:
     words: str = ""
     evidence: str = "clang"
     versions: tuple[int, ...] = VERSIONS
+    later: int = 0
     settled: bool = True
     header: str = HEADER
 
-    def sources(self) -> list[tuple[str, bool]]:
-        """Whole sources, each with whether Apple's compiler accepts it."""
-        return [(self.header + s + "\n", ok) for s, ok in ((self.refused, False), (self.accepted, True)) if s]
+    def cases(self) -> Iterable[tuple[str, int, bool]]:
+        """Whole sources, each with a version and whether Apple's compiler accepts it there."""
+        version = 310 if 310 in self.versions else self.versions[0]
+        if self.refused:
+            yield self.header + self.refused + "\n", version, False
+            if self.later:
+                yield self.header + self.refused + "\n", self.later, True
+        if self.accepted:
+            yield self.header + self.accepted + "\n", version, True
+
+
+# What a compiler says of a source in a version of the language; empty if it accepts it.
+Compiler = Callable[[str, int], str]
+
+
+def disagreements(rule: Rule, compiler: Compiler) -> list[tuple[str, str]]:
+    """Where this compiler does not agree: "lenient" or "too strict", each with the source and what was said of it."""
+    found = []
+    for source, version, accepted in rule.cases():
+        said = compiler(source, version)
+        if bool(said) == accepted:
+            found.append(("too strict" if said else "lenient", f"Metal {version / 100}\n{source}{said}"))
+    return found
 
 
 def body(statements: str, before: str = "") -> str:
@@ -74,7 +100,8 @@ ADDRESS_SPACES = [
         body("a[0] = twice(&a[1]);", "float twice(const device float* p) { return 2 * *p; }"),
         POINTER,
         "slang #4129, tvm #20101, hashcat #3681",
-        UNTIL_4_0,
+        versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "as02",
@@ -82,7 +109,8 @@ ADDRESS_SPACES = [
         body("float x[2] = {a[0], a[1]};\n  thread float* p = x;\n  a[0] = p[1];"),
         POINTER,
         "slang #4129, tilelang #2767",
-        UNTIL_4_0,
+        versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "as03",
@@ -90,7 +118,8 @@ ADDRESS_SPACES = [
         body("float x = a[0];\n  twice(x);\n  a[0] = x;", "void twice(thread float& r) { r *= 2; }"),
         REFERENCE,
         KS,
-        UNTIL_4_0,
+        versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "as04",
@@ -98,7 +127,8 @@ ADDRESS_SPACES = [
         body("float x = a[0];\n  View v;\n  v.p = &x;\n  a[0] = *v.p;", "struct View {\n  thread float* p;\n};"),
         POINTER,
         APPLE_ARTICLE,
-        UNTIL_4_0,
+        versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "as05",
@@ -106,6 +136,7 @@ ADDRESS_SPACES = [
         body("float x = a[0];\n  a[0] = *same(&x);", "thread float* same(thread float* p) { return p; }"),
         POINTER,
         versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "as06",
@@ -118,6 +149,7 @@ ADDRESS_SPACES = [
         body("float x = a[0];\n  Place p = &x;\n  a[0] = *p;", "using Place = thread float*;"),
         POINTER,
         versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "as08",
@@ -125,6 +157,7 @@ ADDRESS_SPACES = [
         body("float x = a[0];\n  const thread auto& r = x;\n  a[0] = r + 1;"),
         REFERENCE,
         versions=UNTIL_4_0,
+        later=410,
     ),
     Rule("as09", accepted=body("device auto& r = a[i];\n  r = 1;"), evidence="SPIRV-Cross #2294"),
     Rule(
@@ -257,6 +290,7 @@ ADDRESS_SPACES = [
         + "\nkernel void example(device Counter* s, device int* n) {\n  Counter x = s[0];\n  n[0] = x.get();\n}",
         evidence=f"SPIRV-Cross #832; {APPLE_ARTICLE}",
         versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "as35",
@@ -265,6 +299,7 @@ ADDRESS_SPACES = [
         + "\nkernel void example(threadgroup Counter& s, device int* n) {\n  Counter x = s;\n  n[0] = x.get();\n}",
         evidence=f"SPIRV-Cross #832; {APPLE_ARTICLE}",
         versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "as36",
@@ -299,7 +334,8 @@ ADDRESS_SPACES = [
         body("float x[2] = {};\n  clear(x);\n  a[0] = x[1];", "void clear(thread float (&r)[2]) { r[1] = 1; }"),
         REFERENCE,
         KS,
-        UNTIL_4_0,
+        versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "as43",
@@ -318,7 +354,6 @@ ADDRESS_SPACES = [
         body('const char* s = "ab";\n  n[0] = s[0];'),
         body("const thread int* s = (thread int*)&i;\n  n[0] = s[0];"),
         evidence="clang, slang #4129",
-        versions=UNTIL_4_0,
     ),
     Rule("as46", accepted=body('constant const char* s = "ab";\n  n[0] = s[0];'), settled=False),
 ]
@@ -713,7 +748,8 @@ LANGUAGE = [
         body("n[0] = 6;"),
         "lambda expressions are not supported in Metal",
         KS,
-        BEFORE_3_2,
+        versions=BEFORE_3_2,
+        later=320,
     ),
     Rule(
         "la19",
@@ -1279,7 +1315,8 @@ MORE = [
         body("int x = 1, y = 2;\n  thread int* p[2] = {&x, &y};\n  n[0] = *p[i];"),
         POINTER,
         "what Apple's compiler said of a Keccak kernel",
-        UNTIL_4_0,
+        versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "s16",
@@ -1386,6 +1423,7 @@ MORE = [
         body("float x = a[0];\n  View v{x};\n  a[1] = v.r;", "struct View {\n  thread float& r;\n};"),
         REFERENCE,
         versions=UNTIL_4_0,
+        later=410,
     ),
     Rule(
         "s36",
@@ -1529,3 +1567,21 @@ MORE = [
 ]
 
 RULES = ADDRESS_SPACES + THREADGROUP_VARIABLES + SIGNATURES + LANGUAGE + CONVERSIONS + BUILT_INS + MORE
+
+
+def main() -> None:
+    from mps_simulator._C import check_shader
+
+    counts: Counter[str] = Counter()
+    for rule in RULES:
+        found = disagreements(rule, check_shader) if rule.settled else []
+        kinds = {kind for kind, _ in found} or {"agrees" if rule.settled else "not settled"}
+        counts.update(kinds)
+        for kind, example in found:
+            print(f"{rule.id}: {kind}. {example}")
+    for kind, n in sorted(counts.items()):
+        print(f"{kind:12} {n:4}")
+
+
+if __name__ == "__main__":
+    main()

@@ -60,6 +60,7 @@ msl::CompileOptions to_msl(MTLCompileOptions* options) {
   msl::CompileOptions result;
   result.language_version = language_version(options ? options.languageVersion : kDefaultLanguageVersion);
   if (!options) return result;
+  result.language_version = (options.languageVersion >> 16) * 100 + (options.languageVersion & 0xffff) * 10;
   result.fast_math = options.mathMode != MTLMathModeSafe;
   for (NSString* name in options.preprocessorMacros) {
     result.macros[to_string(name)] = to_string([[options.preprocessorMacros objectForKey:name] description]);

@@ -45,6 +45,7 @@ class Parser {
 std::string serialise(const Program& p) {
   Writer w;
   w.put(p.text);
+  w.put(p.language_version);
   w.put(p.uses_matrices);
   w.put(p.uses_simd_types);
   w.put(p.kernels.size());
@@ -81,6 +82,7 @@ std::shared_ptr<Program> deserialise(const std::string& text, const std::string&
   auto p = std::make_shared<Program>();
   p->source = source;
   p->text = r.string();
+  p->language_version = r.number();
   p->uses_matrices = r.number();
   p->uses_simd_types = r.number();
   for (uint64_t n = r.number(); n > 0; --n) {
@@ -141,15 +143,15 @@ size_t size_of(const std::string& type) {
 
 // Reads and checks. Throws CompileError.
 Program check(const std::string& source, const CompileOptions& options) {
-  const Toolchain& toolchain = Toolchain::instance();
-  std::vector<std::string> macros = {"__METAL_VERSION__=" + std::to_string(options.language_version)};
+  const Toolchain& toolchain = Toolchain::instance(options.language_version);
+  std::vector<std::string> macros;
   for (const auto& [name, value] : options.macros) macros.push_back(name + "=" + value);
   SourceMap plain(source);
   const auto stop = [](const std::vector<Diagnostic>& errors, const SourceMap& map) {
     if (!errors.empty()) throw CompileError(render(errors, map));
   };
 
-  const Toolchain::Output preprocessed = toolchain.preprocess(source, macros);
+  const Toolchain::Output preprocessed = toolchain.preprocess(source, macros, options.language_version);
   if (!preprocessed.ok) {
     const auto errors = parse_diagnostics(preprocessed.error, plain);
     throw CompileError(errors.empty() ? preprocessed.error : render(errors, plain));
@@ -157,6 +159,7 @@ Program check(const std::string& source, const CompileOptions& options) {
   stop(too_new(preprocessed.out, plain, options.language_version), plain);
   Program p;
   p.source = source;
+  p.language_version = options.language_version;
   const bool includes = preprocessed.out.find(" \"" + toolchain.headers() + "/metal_") != std::string::npos;
   p.uses_simd_types = preprocessed.out.find(" \"" + toolchain.headers() + "/simd/simd.h\"") != std::string::npos;
   // metal_stdlib brings the matrices too; here they cost a second compilation of every kernel.
@@ -282,7 +285,7 @@ class LibraryImpl : public Library {
 }  // namespace
 
 std::shared_ptr<const Library> compile(const std::string& source, const CompileOptions& options) {
-  const Toolchain& toolchain = Toolchain::instance();
+  const Toolchain& toolchain = Toolchain::instance(options.language_version);
   std::string key = source + '\0' + std::to_string(options.language_version);
   for (const auto& [name, value] : options.macros) key += '\0' + name + '\0' + value;
   const std::string cached = toolchain.cached("lib-" + sha256(key), [&](const std::string& path) {

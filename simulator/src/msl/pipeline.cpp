@@ -88,7 +88,7 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
   return s.str();
 }
 
-void* load(const Program& program, const std::string& text, const Toolchain& toolchain = Toolchain::instance()) {
+void* load(const Program& program, const std::string& text, const Toolchain& toolchain) {
   const std::string path = toolchain.cached("kernel-" + sha256(text) + ".so", [&](const std::string& partial) {
     const Toolchain::Output output = toolchain.compile(text, partial);
     if (output.ok) return true;
@@ -121,11 +121,12 @@ class PipelineImpl : public Pipeline {
     const auto text = [&](bool leader) {
       return execution_prologue(*program, kernel, constants, leader) + program->text;
     };
+    const Toolchain& toolchain = Toolchain::instance(program->language_version);
     std::future<void*> follower;
     if (program->uses_matrices) {
-      follower = std::async(std::launch::async, [&] { return load(*program, text(false)); });
+      follower = std::async(std::launch::async, [&] { return load(*program, text(false), toolchain); });
     }
-    void* library = load(*program, text(true));
+    void* library = load(*program, text(true), toolchain);
     launch_.name = name_;
     launch_.code.leader = launch_.code.follower = symbol<void (*)()>(library, "msl_entry");
     if (follower.valid()) launch_.code.follower = symbol<void (*)()>(follower.get(), "msl_entry");
@@ -195,7 +196,7 @@ class PipelineImpl : public Pipeline {
     std::lock_guard<std::mutex> lock(counting_mutex_);
     if (counting_) return *counting_;
     const std::string text = execution_prologue(*program_, kernel_, constants_, true) + program_->text;
-    void* library = load(*program_, text, Toolchain::counting());
+    void* library = load(*program_, text, Toolchain::counting(program_->language_version));
     Counting c{symbol<void (*)()>(library, "msl_entry"), *symbol<const uint32_t*>(library, "msl_blocks"),
                symbol<const BlockCost*>(library, "msl_block_costs"), variables(library)};
     counting_ = std::make_unique<Counting>(std::move(c));

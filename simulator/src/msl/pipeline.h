@@ -15,6 +15,7 @@ namespace mps_simulator::msl {
 struct Program {
   std::string source;  // as the user gave it
   std::string text;    // as clang gets it
+  unsigned language_version = kDefaultLanguage;
   bool uses_matrices = false;
   bool uses_simd_types = false;  // of <simd/simd.h>
   std::map<unsigned, std::string> names;  // of the kernels, by id
