@@ -355,6 +355,14 @@ ADDRESS_SPACES = [
         body("const thread int* s = (thread int*)&i;\n  n[0] = s[0];"),
         evidence="clang, slang #4129",
     ),
+    Rule(
+        "as47",
+        accepted=body(
+            "device const float* p = a;\n  step(p);\n  a[0] = *p;",
+            "template <typename T> void step(const device T*& p) {\n  ++p;\n}",
+        ),
+        evidence="MLX, quantized.h",
+    ),
     Rule("as46", accepted=body('constant const char* s = "ab";\n  n[0] = s[0];'), settled=False),
 ]
 

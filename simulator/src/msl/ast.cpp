@@ -98,7 +98,7 @@ class Locations {
 
 class TreeReader {
  public:
-  explicit TreeReader(const SourceMap& map) : map_(map) {}
+  TreeReader(const SourceMap& map, unsigned language_version) : map_(map), language_version_(language_version) {}
 
   SyntaxTree run(const std::string& dump) {
     for (size_t begin = 0; begin < dump.size();) {
@@ -109,6 +109,9 @@ class TreeReader {
       begin = end + 1;
     }
     finish_pending();
+    for (const auto& [function, parameter] : parameters_) {
+      tree_.declarations[parameter].of_kernel = functions_[function].kernel;
+    }
     kernels();
     recursion();
     for (auto& [place, message] : found_) {
@@ -129,7 +132,9 @@ class TreeReader {
   };
 
   const SourceMap& map_;
+  const unsigned language_version_;
   SyntaxTree tree_;
+  std::vector<std::pair<std::string, size_t>> parameters_;  // of which function, and where among the declarations
   Locations locations_;
   std::vector<Node> stack_;
   std::map<std::string, Function> functions_;     // by address; variables too, for what they refer to
@@ -239,6 +244,7 @@ class TreeReader {
       }
     }
     vector_component(node);
+    if (node.in_source()) declaration(node);
     if (is_function(node.kind)) {
       function(node);
     } else if (node.kind == "ParmVarDecl") {
@@ -329,7 +335,8 @@ class TreeReader {
   // --- statements
 
   void statement(const Node& node) {
-    if (node.kind == "LambdaExpr") error(node.where(), "lambda expressions are not supported in Metal");
+    if (node.kind == "LambdaExpr" && language_version_ < 320)
+      error(node.where(), "lambda expressions are not supported in Metal");
     if (node.kind == "GotoStmt") error(node.where(), "goto statements are not supported in Metal");
   }
 
@@ -360,6 +367,50 @@ class TreeReader {
   }
 
   // --- declarations
+
+  void declaration(const Node& node) {
+    using Kind = Declaration::Kind;
+    static const std::map<std::string, Kind> kinds = {{"VarDecl", Kind::variable},
+                                                      {"FieldDecl", Kind::variable},
+                                                      {"DecompositionDecl", Kind::variable},
+                                                      {"ParmVarDecl", Kind::parameter},
+                                                      {"FunctionDecl", Kind::function},
+                                                      {"CXXMethodDecl", Kind::function},
+                                                      {"TypedefDecl", Kind::alias},
+                                                      {"TypeAliasDecl", Kind::alias},
+                                                      {"CStyleCastExpr", Kind::cast},
+                                                      {"CXXReinterpretCastExpr", Kind::cast},
+                                                      {"CXXStaticCastExpr", Kind::cast},
+                                                      {"CXXConstCastExpr", Kind::cast},
+                                                      {"TemplateTypeParmDecl", Kind::type_parameter}};
+    const auto kind = kinds.find(node.kind);
+    if (kind == kinds.end() || instantiated(node)) return;
+    const std::string type = node.quoted();
+    const std::string before = node.rest.substr(0, node.rest.find(" '"));
+    if (before.find(" implicit") != std::string::npos) return;
+    const bool relevant = kind->second == Kind::type_parameter || kind->second == Kind::alias ||
+                          type.find('*') != std::string::npos || type.find('&') != std::string::npos;
+    if (!relevant) return;
+    const bool in_template = std::any_of(stack_.begin(), stack_.end(), [](const Node& n) {
+      return n.kind == "FunctionTemplateDecl" || n.kind == "ClassTemplateDecl" ||
+             n.kind == "ClassTemplatePartialSpecializationDecl";
+    });
+    const Location& where = kind->second == Kind::cast ? node.begin : node.name;
+    if (kind->second == Kind::parameter && parent() && is_function(parent()->kind)) {
+      parameters_.emplace_back(canonical(parent()->address), tree_.declarations.size());
+    }
+    tree_.declarations.push_back(
+        {kind->second, where.line, where.column, before.substr(before.rfind(' ') + 1), type, in_template});
+  }
+
+  // Part of what clang made of a template.
+  bool instantiated(const Node& node) const {
+    const auto made = [](const Node& n) {
+      return n.has(" implicit_instantiation") || n.has(" explicit_instantiation") ||
+             (n.kind == "ClassTemplateSpecializationDecl" && !n.has(" explicit_specialization"));
+    };
+    return made(node) || std::any_of(stack_.begin(), stack_.end(), made);
+  }
 
   void function(const Node& node) {
     Function& f = functions_[canonical(node.address)];
@@ -586,6 +637,8 @@ class TreeReader {
 
 }  // namespace
 
-SyntaxTree read_syntax_tree(const std::string& dump, const SourceMap& map) { return TreeReader(map).run(dump); }
+SyntaxTree read_syntax_tree(const std::string& dump, const SourceMap& map, unsigned language_version) {
+  return TreeReader(map, language_version).run(dump);
+}
 
 }  // namespace mps_simulator::msl

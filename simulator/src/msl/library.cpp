@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "ast.h"
+#include "declarators.h"
 #include "hash.h"
 #include "language_version.h"
 #include "pipeline.h"
@@ -175,7 +176,7 @@ Program check(const std::string& source, const CompileOptions& options) {
     again = false;
     const auto more = [&](const ReadResult& read, const std::vector<Place>& places) {
       const size_t before = unify.size();
-      unify.merge(conditionals(preprocessed.out, read, places));
+      unify.merge(conditionals(read, places));
       return again = unify.size() > before;
     };
     SourceMap map(source);
@@ -188,8 +189,14 @@ Program check(const std::string& source, const CompileOptions& options) {
       const auto errors = parse_diagnostics(parsed.error, map);
       throw CompileError(errors.empty() ? parsed.error : render(errors, map));
     }
-    SyntaxTree tree = read_syntax_tree(parsed.out, map);
+    SyntaxTree tree = read_syntax_tree(parsed.out, map, options.language_version);
     if (more(r, tree.unlike_operands)) continue;
+    for (const Diagnostic& d : check_declarators(r, tree.declarations, options.language_version)) {
+      tree.errors.push_back(d);
+    }
+    std::sort(tree.errors.begin(), tree.errors.end(), [](const Diagnostic& a, const Diagnostic& b) {
+      return std::pair(a.line, a.column) < std::pair(b.line, b.column);
+    });
     stop(tree.errors, map);
     if (tree.kernels.size() != r.kernels.size()) {
       throw std::runtime_error("the shader compiler found " + std::to_string(r.kernels.size()) + " kernels and lost " +

@@ -17,7 +17,7 @@ struct Program {
   std::string text;    // as clang gets it
   unsigned language_version = kDefaultLanguage;
   bool uses_matrices = false;
-  bool uses_simd_types = false;  // of <simd/simd.h>
+  bool uses_simd_types = false;           // of <simd/simd.h>
   std::map<unsigned, std::string> names;  // of the kernels, by id
   std::vector<Kernel> kernels;
   std::vector<FunctionConstant> constants;

@@ -10,11 +10,12 @@
 #include "lexer.h"
 
 namespace mps_simulator::msl {
-namespace {
 
 bool is_address_space(const Token& t) {
   return t.is("device") || t.is("constant") || t.is("threadgroup") || t.is("thread");
 }
+
+namespace {
 
 // What MSL leaves out of C++, and what it calls it. Names, not declarations: nothing in MSL may be called so.
 const std::map<std::string, std::string>& banned() {
@@ -61,6 +62,8 @@ class Reader {
     defined_constants();
     unify_operands(unify);
     write();
+    result_.tokens = std::move(tokens_);
+    result_.columns = std::move(source_columns_);
     return std::move(result_);
   }
 
@@ -703,7 +706,7 @@ class Reader {
       put(t.space);
       put(t.before);
       map_.add(t.line, column, source_columns_[i]);
-      result_.tokens.emplace(Place(t.line, column), i);
+      if (!(t.replaced && t.replacement.empty())) result_.places[{t.line, column}] = i;
       put(t.replaced ? t.replacement : t.text);
       put(t.after);
     }
@@ -718,13 +721,12 @@ ReadResult read(const std::string& preprocessed, const std::string& source, Sour
   return Reader(lex(preprocessed), source, map).run(includes, unify);
 }
 
-std::set<size_t> conditionals(const std::string& preprocessed, const ReadResult& read,
-                              const std::vector<Place>& places) {
-  const std::vector<Token> tokens = lex(preprocessed);
+std::set<size_t> conditionals(const ReadResult& read, const std::vector<Place>& places) {
+  const std::vector<Token>& tokens = read.tokens;
   std::set<size_t> found;
   for (const Place& place : places) {
-    auto next = read.tokens.upper_bound(place);
-    if (next == read.tokens.begin()) continue;
+    auto next = read.places.upper_bound(place);
+    if (next == read.places.begin()) continue;
     size_t i = std::prev(next)->second;
     int brackets = 0, colons = 0;  // to be opened, and to be asked, on the way to the left
     if (!tokens[i].is("?") && i > 0) --i;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "diagnostics.h"
+#include "lexer.h"
 #include "msl.h"
 
 namespace mps_simulator::msl {
@@ -24,7 +25,9 @@ struct ReadResult {
   std::vector<KernelText> kernels;
   std::vector<FunctionConstant> constants;  // `type` as written
   std::vector<Diagnostic> errors;           // columns are those of the source
-  std::map<Place, size_t> tokens;           // of the preprocessed source, by where they begin in `text`
+  std::vector<Token> tokens;                // as they were before they were rewritten
+  std::vector<int> columns;                 // of the tokens, in the source
+  std::map<Place, size_t> places;           // the token at each line and column of `text`
 };
 
 // `unify`: the tokens that are a `?` whose operands are vectors, or bfloats, in different address spaces. Clang has no
@@ -33,8 +36,10 @@ struct ReadResult {
 ReadResult read(const std::string& preprocessed, const std::string& source, SourceMap& map, bool includes,
                 const std::set<size_t>& unify = {});
 
+bool is_address_space(const Token& token);
+
 // Those tokens, from the places of a `?`, or of an operand of it, in what was read. Without the ones it had.
-std::set<size_t> conditionals(const std::string& preprocessed, const ReadResult& read, const std::vector<Place>& places);
+std::set<size_t> conditionals(const ReadResult& read, const std::vector<Place>& places);
 
 // The places of such a `?` in clang's errors.
 std::vector<Place> incompatible_vectors(const std::string& output);

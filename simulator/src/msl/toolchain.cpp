@@ -114,7 +114,11 @@ const Toolchain& Toolchain::counting(unsigned language_version) {
 }
 
 Toolchain::Toolchain(bool counting, const char* standard)
-    : counting_(counting), standard_(standard), clang_(find_clang()), headers_(find_root() + "/include/metal"), cache_(find_cache()) {
+    : counting_(counting),
+      standard_(standard),
+      clang_(find_clang()),
+      headers_(find_root() + "/include/metal"),
+      cache_(find_cache()) {
   if (!fs::is_directory(headers_)) {
     throw std::runtime_error("the headers of Metal shaders are missing: " + headers_ + " (set MPS_SIMULATOR_ROOT)");
   }
@@ -287,11 +291,23 @@ std::string Toolchain::prelude() const {
 
 Toolchain::Output Toolchain::preprocess(const std::string& source, const std::vector<std::string>& macros,
                                         unsigned language_version) const {
-  std::vector<std::string> arguments = {"-E", "-x", "c++", standard_, "-undef", "-nostdinc", "-nostdinc++",
-                                        "-I" + headers_, "-DMSL_READER", "-fno-color-diagnostics",
-                                        "-fno-caret-diagnostics", "-w", "-D__METAL__=1", "-D__METAL_MACOS__=1",
+  std::vector<std::string> arguments = {"-E",
+                                        "-x",
+                                        "c++",
+                                        standard_,
+                                        "-undef",
+                                        "-nostdinc",
+                                        "-nostdinc++",
+                                        "-I" + headers_,
+                                        "-DMSL_READER",
+                                        "-fno-color-diagnostics",
+                                        "-fno-caret-diagnostics",
+                                        "-w",
+                                        "-D__METAL__=1",
+                                        "-D__METAL_MACOS__=1",
                                         "-D__METAL_VERSION__=" + std::to_string(language_version),
-                                        "-D__cpp_variable_templates=201304L", "-D__clang__=1"};
+                                        "-D__cpp_variable_templates=201304L",
+                                        "-D__clang__=1"};
   if (language_version >= 310) arguments.push_back("-D__HAVE_BFLOAT__=1");
   for (const std::string& m : macros) arguments.push_back("-D" + m);
   return run_on(arguments, "#line 1 \"program_source\"\n" + source + "\n");
