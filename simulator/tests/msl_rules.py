@@ -363,6 +363,41 @@ ADDRESS_SPACES = [
         ),
         evidence="MLX, quantized.h",
     ),
+    Rule(
+        "as48",
+        body(
+            "Total s;\n  s.k = a[0];\n  s.grow();\n  a[0] = s.k;",
+            "void twice(thread float& x) { x *= 2; }\nstruct Total {\n  float k;\n  void grow() { twice(k); }\n};",
+        ),
+        body(
+            "Total s;\n  s.k = a[0];\n  s.grow();\n  a[0] = s.k;",
+            "void twice(thread float& x) { x *= 2; }\nstruct Total {\n  float k;\n  void grow() thread { twice(k); }\n};",
+        ),
+        evidence="mlx #3963, executorch #22981",
+        versions=(410,),
+    ),
+    Rule(
+        "as49",
+        body(
+            "Pair s;\n  a[0] = s.one.k;",
+            "struct One {\n  float k;\n  One() thread { k = 1; }\n};\nstruct Pair {\n  One one;\n  Pair() {}\n};",
+        ),
+        body(
+            "Pair s;\n  a[0] = s.one.k;",
+            "struct One {\n  float k;\n  One() thread { k = 1; }\n};\nstruct Pair {\n  One one;\n  Pair() thread {}\n};",
+        ),
+        evidence="executorch #22981",
+        versions=(410,),
+    ),
+    Rule(
+        "as50",
+        accepted=body(
+            "Total s;\n  s.k = a[0];\n  s.grow();\n  a[0] = s.k;",
+            "void twice(thread float& x) { x *= 2; }\nstruct Total {\n  float k;\n  void grow() { twice(k); }\n};",
+        ),
+        evidence="mlx #3963",
+        versions=UNTIL_4_0,
+    ),
     Rule("as46", accepted=body('constant const char* s = "ab";\n  n[0] = s[0];'), settled=False),
 ]
 

@@ -8,110 +8,31 @@
 #include <string_view>
 
 #include "attributes.h"
+#include "dump.h"
 #include "simd_functions.h"
+#include "this_space.h"
 
 namespace mps_simulator::msl {
 namespace {
 
-struct Location {
-  bool in_source = false;
-  int line = 0, column = 0;
-};
-
-// One line of the dump.
-struct Node {
-  size_t depth = 0;
-  std::string kind;
-  std::string address;
-  Location begin, end, name;  // name: of a declaration
-  std::string rest;           // after the locations
-  bool in_source() const { return begin.in_source || end.in_source || name.in_source; }
-  Location where() const { return name.in_source ? name : begin.in_source ? begin : end; }
-  bool has(std::string_view text) const { return rest.find(text) != std::string::npos; }
-  // The n-th quoted part: types, then names.
-  std::string quoted(int n = 0) const {
-    size_t at = 0;
-    for (;; --n) {
-      const size_t open = rest.find('\'', at);
-      if (open == std::string::npos) return "";
-      size_t close = rest.find('\'', open + 1);
-      if (close == std::string::npos) return "";
-      if (n == 0) return rest.substr(open + 1, close - open - 1);
-      at = close + 1;
-    }
-  }
-  // The type without typedefs, where the dump gives it: 'uint':'unsigned int'.
-  std::string canonical_type() const {
-    const std::string type = quoted(0);
-    const size_t after = rest.find("'" + type + "'") + type.size() + 2;
-    return after + 1 < rest.size() && rest.compare(after, 2, ":'") == 0 ? quoted(1) : type;
-  }
-};
-
-// Locations are given relative to the one printed before.
-class Locations {
- public:
-  // Parses one location at `at` and moves past it.
-  Location read(std::string_view text, size_t& at) {
-    Location l;
-    if (text.compare(at, 14, "<invalid sloc>") == 0) {
-      at += 14;
-      return l;
-    }
-    const size_t end =
-        std::min({text.find(',', at), text.find('>', at + (text[at] == '<' ? text.find('>', at) - at + 1 : 0)),
-                  text.find(' ', at), text.size()});
-    std::string_view word = text.substr(at, end - at);
-    at = end;
-    const size_t last = word.rfind(':');
-    if (last == std::string_view::npos) return l;
-    if (word.substr(0, 4) == "col:") {
-      column_ = number(word.substr(4));
-    } else if (word.substr(0, 5) == "line:") {
-      line_ = number(word.substr(5, last - 5));
-      column_ = number(word.substr(last + 1));
-    } else {
-      const size_t middle = word.rfind(':', last - 1);
-      if (middle == std::string_view::npos) return l;
-      file_ = word.substr(0, middle);
-      line_ = number(word.substr(middle + 1, last - middle - 1));
-      column_ = number(word.substr(last + 1));
-    }
-    l.in_source = file_ == "program_source";
-    l.line = line_;
-    l.column = column_;
-    return l;
-  }
-
- private:
-  static int number(std::string_view s) {
-    int n = 0;
-    for (char c : s) {
-      if (!std::isdigit(static_cast<unsigned char>(c))) break;
-      n = n * 10 + (c - '0');
-    }
-    return n;
-  }
-  std::string file_;
-  int line_ = 0, column_ = 0;
-};
-
 class TreeReader {
  public:
-  TreeReader(const SourceMap& map, unsigned language_version) : map_(map), language_version_(language_version) {}
+  TreeReader(const SourceMap& map, unsigned language_version)
+      : map_(map), language_version_(language_version), this_space_(dump_, stack_, language_version) {}
 
   SyntaxTree run(const std::string& dump) {
     for (size_t begin = 0; begin < dump.size();) {
       size_t end = dump.find('\n', begin);
       if (end == std::string::npos) end = dump.size();
       Node node;
-      if (parse(std::string_view(dump).substr(begin, end - begin), node)) visit(std::move(node));
+      if (dump_.parse(std::string_view(dump).substr(begin, end - begin), node)) visit(std::move(node));
       begin = end + 1;
     }
     finish_pending();
     for (const auto& [function, parameter] : parameters_) {
       tree_.declarations[parameter].of_kernel = functions_[function].kernel;
     }
+    this_space_.report([&](const Location& where, const std::string& message) { error(where, message); });
     kernels();
     recursion();
     for (auto& [place, message] : found_) {
@@ -124,7 +45,7 @@ class TreeReader {
   struct Function {
     std::string name;
     Location where;
-    bool kernel = false;
+    bool kernel = false, implicit = false;
     uint32_t max_total_threads = 0;
     std::vector<KernelParameter> parameters;
     std::vector<Location> places;
@@ -135,10 +56,10 @@ class TreeReader {
   const unsigned language_version_;
   SyntaxTree tree_;
   std::vector<std::pair<std::string, size_t>> parameters_;  // of which function, and where among the declarations
-  Locations locations_;
+  DumpReader dump_;
   std::vector<Node> stack_;
-  std::map<std::string, Function> functions_;     // by address; variables too, for what they refer to
-  std::map<std::string, std::string> canonical_;  // a redeclaration's address -> the first one's
+  ThisSpace this_space_;
+  std::map<std::string, Function> functions_;  // by address; variables too, for what they refer to
   std::map<std::string, std::string> names_;      // of what is referred to, by address
   std::set<std::string> constructors_;
   std::map<std::string, uint32_t> constants_;         // function constants by address
@@ -147,58 +68,7 @@ class TreeReader {
   Node pending_;                                      // a cast, whose operand is the next node
   bool has_pending_ = false;
 
-  bool parse(std::string_view line, Node& node) {
-    const size_t start = line.find_first_not_of("| `-");
-    if (start == std::string_view::npos) return false;
-    node.depth = start / 2;
-    size_t at = line.find(' ', start);
-    if (at == std::string_view::npos) at = line.size();
-    node.kind = line.substr(start, at - start);
-    auto word = [&](std::string_view prefix) {
-      if (line.compare(at, prefix.size() + 1, " " + std::string(prefix)) != 0) return std::string();
-      const size_t end = std::min(line.find(' ', at + 1), line.size());
-      std::string w(line.substr(at + 1, end - at - 1));
-      at = end;
-      return w;
-    };
-    node.address = word("0x");
-    while (true) {
-      if (line.compare(at, 8, " parent ") == 0) {
-        at += 7;
-        word("0x");
-      } else if (line.compare(at, 6, " prev ") == 0) {
-        at += 5;
-        const std::string previous = word("0x");
-        canonical_[node.address] = canonical(previous);
-      } else {
-        break;
-      }
-    }
-    if (line.compare(at, 2, " <") == 0 && (at + 2 >= line.size() || line[at + 2] != '\'')) {
-      at += 2;
-      node.begin = node.end = locations_.read(line, at);
-      if (line.compare(at, 2, ", ") == 0) {
-        at += 2;
-        node.end = locations_.read(line, at);
-      }
-      if (at < line.size() && line[at] == '>') ++at;
-      for (std::string_view prefix : {" line:", " col:", " /", " program_source:", " <"}) {
-        if (node.kind.size() > 4 && node.kind.compare(node.kind.size() - 4, 4, "Decl") == 0 &&
-            line.compare(at, prefix.size(), prefix) == 0) {
-          ++at;
-          node.name = locations_.read(line, at);
-          break;
-        }
-      }
-    }
-    if (at < line.size()) node.rest = line.substr(at);
-    return true;
-  }
-
-  std::string canonical(const std::string& address) const {
-    auto found = canonical_.find(address);
-    return found == canonical_.end() ? address : found->second;
-  }
+  std::string canonical(const std::string& address) const { return dump_.canonical(address); }
 
   void error(const Location& where, const std::string& message) {
     found_.emplace(std::pair(where.line, map_.source_column(where.line, where.column)), message);
@@ -211,15 +81,10 @@ class TreeReader {
   // The innermost function or variable around the present node whose references are recorded.
   Function* enclosing() {
     for (auto it = stack_.rbegin(); it != stack_.rend(); ++it) {
-      if (is_function(it->kind)) return &functions_[canonical(it->address)];
+      if (it->is_function()) return &functions_[canonical(it->address)];
       if (it->kind == "VarDecl" && program_scope(*it)) return &functions_[canonical(it->address)];
     }
     return nullptr;
-  }
-
-  static bool is_function(const std::string& kind) {
-    return kind == "FunctionDecl" || kind == "CXXMethodDecl" || kind == "CXXConstructorDecl" ||
-           kind == "CXXConversionDecl" || kind == "CXXDestructorDecl";
   }
 
   bool program_scope(const Node& variable) const {
@@ -243,9 +108,12 @@ class TreeReader {
         finish_pending();
       }
     }
+    if (!stack_.empty()) ++stack_.back().children;
+    called(node);
+    this_space_.visit(node);
     vector_component(node);
     if (node.in_source()) declaration(node);
-    if (is_function(node.kind)) {
+    if (node.is_function()) {
       function(node);
     } else if (node.kind == "ParmVarDecl") {
       parameter(node);
@@ -278,7 +146,10 @@ class TreeReader {
   void judge(const Node& cast, const Node* operand) {
     const std::string to = cast.canonical_type();
     const std::string from = operand ? operand->canonical_type() : "";
-    if (cast.kind == "ImplicitCastExpr" && copies_object(cast)) return;
+    const bool generic = language_version_ >= 410 && cast.quoted().find("thread ") == std::string::npos &&
+                         from.find("__global_host") == std::string::npos;
+    if (cast.kind == "ImplicitCastExpr" && generic) return;
+    if (cast.kind == "ImplicitCastExpr" && copies_object(cast, operand)) return;
     const Node* whole = parent_of(cast);
     if (whole && whole->kind == "ConditionalOperator" && is_builtin_in_metal(to)) {
       tree_.unlike_operands.emplace_back(cast.begin.line, cast.begin.column);
@@ -312,10 +183,23 @@ class TreeReader {
 
   // A struct that is copied or assigned as a whole, or whose member function is called: Metal has those for every
   // address space.
-  bool copies_object(const Node& cast) const {
+  bool copies_object(const Node& cast, const Node* operand) {
     const Node* p = parent_of(cast);
     if (!p) return false;
-    if (p->kind == "MemberExpr" || p->kind == "CXXOperatorCallExpr") return true;
+    const std::string object = operand ? operand->canonical_type() : "";
+    if (p->kind == "MemberExpr") {
+      this_space_.call(cast.where(), p->referred(), object);
+      return true;
+    }
+    if (p->kind == "CXXOperatorCallExpr") {
+      if (p->calls_method && p->children == 2) {
+        this_space_.call(cast.where(), p->callee, object);
+        return true;
+      }
+      // Of Metal's own classes, and assignments that the compiler makes up.
+      const auto f = functions_.find(canonical(p->callee));
+      return f == functions_.end() || f->second.implicit || f->second.where.line == 0;
+    }
     if (p->kind != "CXXConstructExpr" && p->kind != "CXXTemporaryObjectExpr") return false;
     const std::string type = p->quoted(0), canonical = p->canonical_type();
     const std::string signature = p->quoted(type == canonical ? 1 : 2);
@@ -338,6 +222,16 @@ class TreeReader {
     if (node.kind == "LambdaExpr" && language_version_ < 320)
       error(node.where(), "lambda expressions are not supported in Metal");
     if (node.kind == "GotoStmt") error(node.where(), "goto statements are not supported in Metal");
+  }
+
+  // What a call calls is its first child.
+  void called(const Node& node) {
+    if (node.kind != "DeclRefExpr" || stack_.size() < 2) return;
+    Node& call = stack_[stack_.size() - 2];
+    if (call.children != 1 || !stack_.back().has("<FunctionToPointerDecay>")) return;
+    call.callee = node.referred();
+    call.callee_type = node.quoted();
+    call.calls_method = node.has(" CXXMethod 0x");
   }
 
   void reference(const Node& node) {
@@ -396,7 +290,7 @@ class TreeReader {
              n.kind == "ClassTemplatePartialSpecializationDecl";
     });
     const Location& where = kind->second == Kind::cast ? node.begin : node.name;
-    if (kind->second == Kind::parameter && parent() && is_function(parent()->kind)) {
+    if (kind->second == Kind::parameter && parent() && parent()->is_function()) {
       parameters_.emplace_back(canonical(parent()->address), tree_.declarations.size());
     }
     tree_.declarations.push_back(
@@ -420,6 +314,7 @@ class TreeReader {
       const std::string before = node.rest.substr(0, quote);
       f.name = before.substr(before.rfind(' ') + 1);
       f.where = node.in_source() ? node.where() : Location();
+      f.implicit = before.find(" implicit ") != std::string::npos;
     }
     if (!f.parameters.empty()) {  // a definition after a declaration
       f.parameters.clear();
@@ -429,7 +324,7 @@ class TreeReader {
 
   void parameter(const Node& node) {
     const Node* p = parent();
-    if (!p || !is_function(p->kind)) return;
+    if (!p || !p->is_function()) return;
     Function& f = functions_[canonical(p->address)];
     KernelParameter k;
     k.type = node.canonical_type();
@@ -454,9 +349,9 @@ class TreeReader {
     if (!p) return;
     if (p->kind == "VarDecl") {
       if (text.rfind("constant:", 0) == 0) constants_[canonical(p->address)] = std::stoul(text.substr(9));
-    } else if (is_function(p->kind)) {
+    } else if (p->is_function()) {
       if (text == "kernel") functions_[canonical(p->address)].kernel = true;
-    } else if (p->kind == "ParmVarDecl" && parent(2) && is_function(parent(2)->kind)) {
+    } else if (p->kind == "ParmVarDecl" && parent(2) && parent(2)->is_function()) {
       KernelParameter& k = functions_[canonical(parent(2)->address)].parameters.back();
       if (text.rfind("function_constant:", 0) == 0) {
         k.function_constant = text.substr(18);
@@ -472,9 +367,9 @@ class TreeReader {
     if (!annotation || annotation->kind != "AnnotateAttr" || node.rest.rfind(" Int ", 0) != 0) return;
     const int n = std::atoi(node.rest.c_str() + 5);
     const Node* owner = parent(3);
-    if (owner && is_function(owner->kind)) {
+    if (owner && owner->is_function()) {
       if (annotation->has("msl:max_threads")) functions_[canonical(owner->address)].max_total_threads = n;
-    } else if (owner && owner->kind == "ParmVarDecl" && parent(4) && is_function(parent(4)->kind)) {
+    } else if (owner && owner->kind == "ParmVarDecl" && parent(4) && parent(4)->is_function()) {
       functions_[canonical(parent(4)->address)].parameters.back().index = n;
     }
   }

@@ -306,11 +306,17 @@ class Reader {
 
   enum class Scope { space, record, kernel, function, block };
 
+  // Where the declaration that begins at `i` has its specifiers.
+  size_t specifiers(size_t i) const {
+    while (at(i).is("template") && at(i + 1).is("<")) i = closing_angle(i + 1) + 1;
+    return i;
+  }
+
   void structure() {
     std::vector<Scope> scopes = {Scope::space};
-    std::vector<std::pair<size_t, KernelText>> pending;  // kernels whose body is open, by depth
-    std::vector<std::set<std::string>> members = {{}};
-    size_t head = 0;  // where the present declaration or statement began
+    std::vector<std::pair<size_t, KernelText>> pending;         // kernels whose body is open, by depth
+    std::vector<std::map<std::string, size_t>> members = {{}};  // those with an address space, and where they begin
+    size_t head = 0;                                            // where the present declaration or statement began
     int parentheses = 0;
     for (size_t i = 0; i + 1 < tokens_.size(); ++i) {
       Token& t = tokens_[i];
@@ -359,12 +365,14 @@ class Reader {
         const bool inside_kernel = std::find(scopes.begin(), scopes.end(), Scope::kernel) != scopes.end();
         threadgroup_variable(i, inside_kernel);
       } else if (is_address_space(t) && !in_body && qualifies_member(i)) {
-        if (scope == Scope::record && !t.is("thread") && !members.back().insert(join(head, i)).second) {
+        const std::string space = "__attribute__((annotate(\"msl:this:" + t.text + "\"))) ";
+        const auto [member, first] = members.back().emplace(join(head, i), specifiers(head));
+        tokens_[member->second].before += space;
+        if (first || scope != Scope::record) {
+          t.erase();
+        } else {
           i = erase_member(head, i);
           head = i + 1;
-        } else {
-          members.back().insert(join(head, i));
-          t.erase();
         }
       }
     }
