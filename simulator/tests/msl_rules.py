@@ -371,7 +371,8 @@ ADDRESS_SPACES = [
         ),
         body(
             "Total s;\n  s.k = a[0];\n  s.grow();\n  a[0] = s.k;",
-            "void twice(thread float& x) { x *= 2; }\nstruct Total {\n  float k;\n  void grow() thread { twice(k); }\n};",
+            "void twice(thread float& x) { x *= 2; }\nstruct Total {\n  float k;\n"
+            "  void grow() thread { twice(k); }\n};",
         ),
         evidence="mlx #3963, executorch #22981",
         versions=(410,),
@@ -384,7 +385,8 @@ ADDRESS_SPACES = [
         ),
         body(
             "Pair s;\n  a[0] = s.one.k;",
-            "struct One {\n  float k;\n  One() thread { k = 1; }\n};\nstruct Pair {\n  One one;\n  Pair() thread {}\n};",
+            "struct One {\n  float k;\n  One() thread { k = 1; }\n};\nstruct Pair {\n  One one;\n"
+            "  Pair() thread {}\n};",
         ),
         evidence="executorch #22981",
         versions=(410,),
@@ -688,10 +690,10 @@ SIGNATURES = [
     Rule(
         "ks32",
         body(
-            "n[0] = plus<k>(1);",
-            "template <int m> int plus(int x) { return x + m; }\nconstant int k [[function_constant(0)]];",
+            "n[0] = Plus<k>().x;",
+            "template <int m> struct Plus {\n  int x = m;\n};\nconstant int k [[function_constant(0)]];",
         ),
-        body("n[0] = plus<k>(1);", "template <int m> int plus(int x) { return x + m; }\nconstant int k = 4;"),
+        body("n[0] = Plus<k>().x;", "template <int m> struct Plus {\n  int x = m;\n};\nconstant int k = 4;"),
         "non-type template argument is not a constant expression",
         "SPIRV-Cross #2511",
     ),
@@ -872,7 +874,7 @@ LANGUAGE = [
     ),
     Rule(
         "la33",
-        body("a[0] = a[1] % a[2];"),
+        body("float x = a[0], y = a[1];\n  a[0] = x % y;"),
         body("a[0] = fmod(a[1], a[2]);"),
         "invalid operands to binary expression ('float' and 'float')",
         MSLC,
@@ -1363,8 +1365,8 @@ MORE = [
     ),
     Rule(
         "s16",
-        kernel("device bfloat* b, device int* n", "bfloat x = n[0];\n  b[0] = x;"),
-        kernel("device bfloat* b, device int* n", "bfloat x = bfloat(n[0]);\n  b[0] = x;"),
+        accepted=kernel("device bfloat* b, device int* n", "bfloat x = 0;\n  x = n[0];\n  b[0] = x;"),
+        evidence="MLX, softmax.h",
         versions=(310, 320, 400, 410),
     ),
     Rule(

@@ -7,8 +7,8 @@
 #include <set>
 #include <string_view>
 
-#include "attributes.h"
 #include "dump.h"
+#include "signature.h"
 #include "simd_functions.h"
 #include "this_space.h"
 
@@ -46,9 +46,10 @@ class TreeReader {
     std::string name;
     Location where;
     bool kernel = false, implicit = false;
+    std::string type;
     uint32_t max_total_threads = 0;
     std::vector<KernelParameter> parameters;
-    std::vector<Location> places;
+    std::vector<WrittenParameter> written;
     std::set<std::string> references;
   };
 
@@ -60,12 +61,13 @@ class TreeReader {
   std::vector<Node> stack_;
   ThisSpace this_space_;
   std::map<std::string, Function> functions_;  // by address; variables too, for what they refer to
-  std::map<std::string, std::string> names_;      // of what is referred to, by address
+  std::map<std::string, std::string> names_;   // of what is referred to, by address
   std::set<std::string> constructors_;
-  std::map<std::string, uint32_t> constants_;         // function constants by address
-  std::map<unsigned, std::string> kernel_addresses_;  // by id
-  std::map<std::pair<int, int>, std::string> found_;  // errors by place: one each
-  Node pending_;                                      // a cast, whose operand is the next node
+  std::map<std::string, uint32_t> constants_;                // function constants by address
+  std::map<unsigned, std::string> kernel_addresses_;         // by id
+  std::map<std::pair<int, int>, std::string> found_;         // errors by place: one each
+  std::vector<std::pair<Location, std::string>> mentioned_;  // functions by address, in functions
+  Node pending_;                                             // a cast, whose operand is the next node
   bool has_pending_ = false;
 
   std::string canonical(const std::string& address) const { return dump_.canonical(address); }
@@ -221,11 +223,16 @@ class TreeReader {
   void statement(const Node& node) {
     if (node.kind == "LambdaExpr" && language_version_ < 320)
       error(node.where(), "lambda expressions are not supported in Metal");
+    if (node.kind == "LabelStmt") error(node.where(), "labeled statements are not supported in Metal");
     if (node.kind == "GotoStmt") error(node.where(), "goto statements are not supported in Metal");
   }
 
   // What a call calls is its first child.
   void called(const Node& node) {
+    if (node.kind == "DeclRefExpr" && node.in_source() && node.has(" Function 0x")) {
+      const Function* f = enclosing();
+      if (f && !f->type.empty()) mentioned_.emplace_back(node.where(), canonical(node.referred()));
+    }
     if (node.kind != "DeclRefExpr" || stack_.size() < 2) return;
     Node& call = stack_[stack_.size() - 2];
     if (call.children != 1 || !stack_.back().has("<FunctionToPointerDecay>")) return;
@@ -249,14 +256,25 @@ class TreeReader {
     }
   }
 
-  // MSL's vectors have no addressable components: `&v.x` is a `&`, members (one of an anonymous union), the vector.
+  // MSL's vectors have no addressable components. `v.x` is members (one of an anonymous union) of the vector.
   void vector_component(const Node& node) {
     auto it = stack_.rbegin();
     while (it != stack_.rend() && it->kind == "MemberExpr") ++it;
-    if (it == stack_.rbegin() || it == stack_.rend() || it->kind != "UnaryOperator" || !it->has("'&'")) return;
+    if (it == stack_.rbegin() || it == stack_.rend() || !it->in_source()) return;
+    if (it->kind != "UnaryOperator" && it->kind != "VarDecl" && it->kind != "CallExpr") return;
     const std::string type = node.canonical_type();
-    if (it->in_source() && class_of(type) == "msl_types::vec" && type.back() == '>') {
-      error(it->where(), "address of vector element requested");
+    if (class_of(type) != "msl_types::vec" || type.back() != '>') return;
+    if (it->kind == "UnaryOperator") {
+      if (it->has("'&'")) error(it->where(), "address of vector element requested");
+      return;
+    }
+    const auto parameters = it->kind == "CallExpr" ? parameters_of(it->callee_type) : std::vector<std::string>();
+    const size_t parameter = it->children - 2;
+    const std::string target = it->kind == "VarDecl"           ? it->quoted()
+                               : parameter < parameters.size() ? parameters[parameter]
+                                                               : "";
+    if (target.find('&') != std::string::npos && target.find("const ") == std::string::npos) {
+      error(std::prev(it)->where(), "non-const reference cannot bind to vector element");
     }
   }
 
@@ -315,10 +333,11 @@ class TreeReader {
       f.name = before.substr(before.rfind(' ') + 1);
       f.where = node.in_source() ? node.where() : Location();
       f.implicit = before.find(" implicit ") != std::string::npos;
+      f.type = node.quoted();
     }
     if (!f.parameters.empty()) {  // a definition after a declaration
       f.parameters.clear();
-      f.places.clear();
+      f.written.clear();
     }
   }
 
@@ -337,7 +356,7 @@ class TreeReader {
     k.used = before.find(" used") != std::string::npos;
     k.name = last == "used" || last == "referenced" || last == "implicit" ? "" : last;
     f.parameters.push_back(k);
-    f.places.push_back(node.where());
+    f.written.push_back({node.where(), node.quoted(), node.has(" cinit")});
   }
 
   void annotation(const Node& node) {
@@ -348,7 +367,12 @@ class TreeReader {
     const Node* p = parent();
     if (!p) return;
     if (p->kind == "VarDecl") {
-      if (text.rfind("constant:", 0) == 0) constants_[canonical(p->address)] = std::stoul(text.substr(9));
+      if (text.rfind("constant:", 0) == 0) {
+        constants_[canonical(p->address)] = std::stoul(text.substr(9));
+        if (!is_scalar_or_vector(p->canonical_type())) {
+          error(p->where(), "a function constant must be a scalar or a vector");
+        }
+      }
     } else if (p->is_function()) {
       if (text == "kernel") functions_[canonical(p->address)].kernel = true;
     } else if (p->kind == "ParmVarDecl" && parent(2) && parent(2)->is_function()) {
@@ -361,6 +385,13 @@ class TreeReader {
     }
   }
 
+  static bool is_scalar_or_vector(std::string type) {
+    type = class_of(type.substr(type.find("__global_host ") + 14));
+    static const std::set<std::string> names = {"bool",  "char",     "short",          "int",  "long",
+                                                "float", "_Float16", "msl_types::vec", "half", "msl_types::bfloat"};
+    return names.count(type) != 0;
+  }
+
   // The value of an attribute's argument.
   void value(const Node& node) {
     const Node* annotation = parent(2);
@@ -370,7 +401,9 @@ class TreeReader {
     if (owner && owner->is_function()) {
       if (annotation->has("msl:max_threads")) functions_[canonical(owner->address)].max_total_threads = n;
     } else if (owner && owner->kind == "ParmVarDecl" && parent(4) && parent(4)->is_function()) {
-      functions_[canonical(parent(4)->address)].parameters.back().index = n;
+      Function& f = functions_[canonical(parent(4)->address)];
+      f.parameters.back().index = n;
+      f.written.back().negative = n < 0;
     }
   }
 
@@ -396,6 +429,14 @@ class TreeReader {
   // --- what is known at the end
 
   void kernels() {
+    for (const auto& [where, function] : mentioned_) {
+      if (functions_[function].kernel) error(where, "a kernel function cannot be called in a shader");
+    }
+    for (const auto& [address, f] : functions_) {
+      if (f.kernel && f.type.find("...)") != std::string::npos) {
+        error(f.where, "invalid prototype, variadic arguments are not allowed in Metal qualified functions");
+      }
+    }
     std::map<std::string, bool> is_kernel;
     for (const auto& [id, address] : kernel_addresses_) {
       const Function& holder = functions_[canonical(address)];
@@ -406,7 +447,7 @@ class TreeReader {
         k.id = id;
         k.max_total_threads = f->second.max_total_threads;
         k.parameters = f->second.parameters;
-        check(f->second, k);
+        check_signature(k, f->second.written, [&](const Location& where, const std::string& m) { error(where, m); });
         std::set<std::string> seen;
         std::set<uint32_t> constants;
         reach(canonical(r), seen, constants);
@@ -442,80 +483,6 @@ class TreeReader {
     auto f = functions_.find(address);
     if (f == functions_.end()) return;
     for (const std::string& r : f->second.references) reach(canonical(r), seen, constants);
-  }
-
-  void check(const Function& f, Kernel& k) {
-    std::map<std::string, std::set<int>> taken;
-    int components = -1;
-    for (size_t i = 0; i < k.parameters.size(); ++i) {
-      KernelParameter& p = k.parameters[i];
-      const Location& where = f.places[i];
-      const bool pointer = p.type.back() == '*', reference = p.type.back() == '&';
-      if (pointer || reference) {
-        const bool threadgroup = p.type.find("__local ") != std::string::npos;
-        const bool memory = p.type.find("__global") != std::string::npos;
-        if (!threadgroup && !memory) {
-          error(where,
-                std::string(pointer ? "pointer" : "reference") + " type must have explicit address space qualifier");
-          continue;
-        }
-        if (!p.attribute.empty() && p.attribute != (threadgroup ? "threadgroup" : "buffer")) {
-          error(where, "invalid type '" + msl_names(p.type) + "' for attribute '" + p.attribute + "'");
-        }
-        p.attribute = threadgroup ? "threadgroup" : "buffer";
-        if (p.index >= 31)
-          error(where, "'" + p.attribute + "' attribute parameter is out of bounds: must be between 0 and 30");
-        if (p.index >= 0 && !taken[p.attribute].insert(p.index).second) {
-          // Two parameters may share an index when a function constant chooses between them.
-          bool exclusive = !p.function_constant.empty();
-          for (size_t j = 0; j < i; ++j) {
-            const KernelParameter& q = k.parameters[j];
-            if (q.attribute == p.attribute && q.index == p.index && q.function_constant.empty()) exclusive = false;
-          }
-          if (!exclusive) {
-            error(where, "cannot reserve '" + p.attribute + "' resource location at index " + std::to_string(p.index));
-          }
-        }
-        continue;
-      }
-      if (p.attribute.empty()) {
-        error(where, "invalid type '" + msl_names(p.type) + "' for input declaration in a kernel function");
-      } else if (p.attribute == "buffer" || p.attribute == "threadgroup") {
-        error(where, "invalid type '" + msl_names(p.type) + "' for " + p.attribute + " declaration");
-      } else {
-        const int n = unsigned_components(p.type);
-        if (n == 0 || (n > 1 && !is_vector_input(p.attribute))) {
-          error(where, "type '" + msl_names(p.type) + "' is not valid for attribute '" + p.attribute + "'");
-        } else if (is_vector_input(p.attribute)) {
-          if (components >= 0 && components != n) {
-            error(
-                where,
-                "expected input declarations with either all scalar types or all vector types with the same number of "
-                "elements");
-          }
-          components = n;
-        }
-      }
-    }
-    for (KernelParameter& p : k.parameters) {
-      if ((p.attribute != "buffer" && p.attribute != "threadgroup") || p.index >= 0) continue;
-      int next = 0;
-      while (taken[p.attribute].count(next)) ++next;
-      p.index = next;
-      taken[p.attribute].insert(next);
-    }
-  }
-
-  // 1 to 3 for uint and ushort and vectors of them; otherwise 0.
-  static int unsigned_components(const std::string& type) {
-    if (type == "unsigned int" || type == "unsigned short") return 1;
-    for (const char* element : {"unsigned int", "unsigned short"}) {
-      for (int n = 2; n <= 3; ++n) {
-        const std::string vector = "vec<" + std::string(element) + ", " + std::to_string(n) + ">";
-        if (type == vector || type == "msl_types::" + vector) return n;
-      }
-    }
-    return 0;
   }
 
   // A function that calls itself. Longer circles are left alone: torch's own headers, which compile on a Mac, have one

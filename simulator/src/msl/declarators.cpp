@@ -74,7 +74,7 @@ class DeclaratorCheck {
     for (;; --i) {
       if (at(i).is(")") || at(i).is("]")) i = opening(i);
       if (at(i).is(">")) ++depth;
-      if (at(i).is("<") && --depth == 0) return i;
+      if (at(i).is("<") && (i == 0 || at(i - 1).is_identifier()) && --depth == 0) return i;
       if (i == 0) return 0;
     }
   }
@@ -82,7 +82,7 @@ class DeclaratorCheck {
     int depth = 0;
     for (; i + 1 < tokens_.size(); ++i) {
       if (opens(at(i))) i = closing(i);
-      if (at(i).is("<")) ++depth;
+      if (at(i).is("<") && (i == 0 || at(i - 1).is_identifier())) ++depth;
       if (at(i).is(">") && --depth == 0) return i;
     }
     return tokens_.size() - 1;

@@ -48,6 +48,25 @@ Location Locations::read(std::string_view text, size_t& at) {
   return l;
 }
 
+std::vector<std::string> parameters_of(const std::string& function_type) {
+  std::vector<std::string> parameters;
+  int depth = 0;
+  size_t begin = 0;
+  for (size_t i = 0; i < function_type.size(); ++i) {
+    const char c = function_type[i];
+    if (c == '<' || c == '[') ++depth;
+    if (c == '>' || c == ']') --depth;
+    if (c == '(' && depth++ == 0) begin = i + 1;
+    if ((c == ',' && depth == 1) || (c == ')' && depth == 1)) {
+      parameters.push_back(function_type.substr(begin, i - begin));
+      begin = i + 2;
+      if (c == ')') break;
+    }
+    if (c == ')') --depth;
+  }
+  return parameters;
+}
+
 bool DumpReader::parse(std::string_view line, Node& node) {
   const size_t start = line.find_first_not_of("| `-");
   if (start == std::string_view::npos) return false;

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace mps_simulator::msl {
 
@@ -87,5 +88,8 @@ class DumpReader {
   Locations locations_;
   std::map<std::string, std::string> canonical_;  // a redeclaration's address -> the first one's
 };
+
+// {"thread int &", "float"} of "void (thread int &, float) const".
+std::vector<std::string> parameters_of(const std::string& function_type);
 
 }  // namespace mps_simulator::msl

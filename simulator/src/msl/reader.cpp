@@ -153,6 +153,9 @@ class Reader {
         auto word = banned().find(t.text);
         const bool deleted = t.is("delete") && i > 0 && at(i - 1).is("=");
         if (word != banned().end() && !deleted) error(i, word->second);
+        if (is_keyword_of_half(t) && declares(i)) {
+          error(i, "cannot combine with previous 'type-name' declaration specifier");
+        }
         if (t.is("metal") && !includes) error(i, "use of undeclared identifier 'metal'");
         if (t.is("long") && at(i + 1).is("long")) error(i, "'long long' is not supported in Metal");
         if (t.text.rfind("msl_", 0) == 0 || t.text.rfind("MSL_", 0) == 0) {
@@ -160,6 +163,19 @@ class Reader {
         }
       }
     }
+  }
+
+  static bool is_keyword_of_half(const Token& t) { return t.is("half") || t.is("bfloat"); }
+
+  // The name at `i` is that of a variable: it stands behind a type.
+  bool declares(size_t i) const {
+    if (i == 0 || !(at(i + 1).is("=") || at(i + 1).is(";") || at(i + 1).is("[") || at(i + 1).is(","))) return false;
+    const Token& type = at(i - 1);
+    static const std::set<std::string> specifiers = {"const",    "volatile", "constexpr", "static", "inline",
+                                                     "typename", "device",   "constant",  "thread", "threadgroup",
+                                                     "unsigned", "signed",   "return",    "case",   "using",
+                                                     "typedef",  "sizeof",   "struct",    "else",   "operator"};
+    return (type.is_identifier() && !specifiers.count(type.text)) || type.is("*") || type.is("&") || type.is(">");
   }
 
   // Without a suffix a literal is a float; `h` is half and `bf` is bfloat.
@@ -214,7 +230,7 @@ class Reader {
             ours = false;
             break;
           case Attribute::resource:
-            if (a.arguments.empty()) error(a.token, "attribute '" + a.name + "' takes one argument");
+            if (a.arguments.empty()) error(a.token, "'" + a.name + "' attribute takes one argument");
             text += " __attribute__((annotate(\"msl:" + a.name + "\", (" + a.arguments + "))))";
             break;
           case Attribute::max_total_threads_per_threadgroup:
@@ -306,9 +322,20 @@ class Reader {
 
   enum class Scope { space, record, kernel, function, block };
 
-  // Where the declaration that begins at `i` has its specifiers.
+  // Where the declaration that begins at `i` has its specifiers: behind `template <...>`. In such a list `<` opens
+  // arguments behind a name, and otherwise compares.
   size_t specifiers(size_t i) const {
-    while (at(i).is("template") && at(i + 1).is("<")) i = closing_angle(i + 1) + 1;
+    while (at(i).is("template") && at(i + 1).is("<")) {
+      int depth = 0;
+      size_t end = i + 1;
+      for (; end + 1 < tokens_.size(); ++end) {
+        if (at(end).is("(")) end = closing(end);
+        if (at(end).is("<") && at(end - 1).is_identifier()) ++depth;
+        if (at(end).is(">") && --depth == 0) break;
+      }
+      if (end + 1 >= tokens_.size()) break;
+      i = end + 1;
+    }
     return i;
   }
 
@@ -340,6 +367,11 @@ class Reader {
       } else if (t.is("{")) {
         Scope inner = in_body ? Scope::block : opened(head, i);
         if (in_body && inner == Scope::block && is_record(head, i)) inner = Scope::record;
+        if (inner == Scope::kernel && scope == Scope::record) {
+          error(parameters(head, i) - 1, "kernel function cannot be a member function");
+        } else if (inner == Scope::function) {
+          function(head, i);
+        }
         if (inner == Scope::kernel) {
           if (auto k = kernel(head, i)) pending.emplace_back(scopes.size(), *k);
         }
@@ -365,6 +397,9 @@ class Reader {
         const bool inside_kernel = std::find(scopes.begin(), scopes.end(), Scope::kernel) != scopes.end();
         threadgroup_variable(i, inside_kernel);
       } else if (is_address_space(t) && !in_body && qualifies_member(i)) {
+        if (t.is("threadgroup") && at(i - 1).is(")") && at(i - 2).is("(") && is_constructor(head, i)) {
+          tokens_[head].before += "typedef void msl_threadgroup_constructor; ";
+        }
         const std::string space = "__attribute__((annotate(\"msl:this:" + t.text + "\"))) ";
         const auto [member, first] = members.back().emplace(join(head, i), specifiers(head));
         tokens_[member->second].before += space;
@@ -376,6 +411,14 @@ class Reader {
         }
       }
     }
+  }
+
+  // `constexpr S() threadgroup` and the like: a name and no type.
+  bool is_constructor(size_t begin, size_t end) const {
+    const size_t name = parameters(specifiers(begin), end) - 1;
+    const Token& before = at(name - 1);
+    return name == specifiers(begin) || before.is("constexpr") || before.is("inline") || before.is("METAL_FUNC") ||
+           before.is(";") || before.is("}");
   }
 
   bool starts_statement(size_t i) const {
@@ -486,6 +529,14 @@ class Reader {
         error(a.token, "'" + a.name + "' attribute cannot be applied to types");
       }
     }
+  }
+
+  // The head of the definition of a function that is no kernel.
+  void function(size_t begin, size_t end) {
+    const size_t name = parameters(begin, end) - 1;
+    if (at(name).is("main")) error(name, "non-qualified function cannot be called 'main'");
+    const FoundAttribute* host_name = find_attribute(begin, end, "host_name");
+    if (host_name) error(host_name->token, "'host_name' attribute only applies to kernel functions");
   }
 
   // The head of a kernel's definition. None for a template: its instantiations count.

@@ -7,26 +7,6 @@
 namespace mps_simulator::msl {
 namespace {
 
-// {"thread int &", "float"} of "void (thread int &, float) const".
-std::vector<std::string> parameters_of(const std::string& function_type) {
-  std::vector<std::string> parameters;
-  int depth = 0;
-  size_t begin = 0;
-  for (size_t i = 0; i < function_type.size(); ++i) {
-    const char c = function_type[i];
-    if (c == '<' || c == '[') ++depth;
-    if (c == '>' || c == ']') --depth;
-    if (c == '(' && depth++ == 0) begin = i + 1;
-    if ((c == ',' && depth == 1) || (c == ')' && depth == 1)) {
-      parameters.push_back(function_type.substr(begin, i - begin));
-      begin = i + 2;
-      if (c == ')') break;
-    }
-    if (c == ')') --depth;
-  }
-  return parameters;
-}
-
 bool is_indirect(const std::string& type) { return type.find_first_of("*&") != std::string::npos; }
 
 bool says_thread(const std::string& type) { return type.find("thread ") != std::string::npos; }

@@ -305,6 +305,7 @@ Toolchain::Output Toolchain::preprocess(const std::string& source, const std::ve
                                         "-w",
                                         "-D__METAL__=1",
                                         "-D__AIR64__=1",
+                                        "-Dassert(condition)=((void)0)",
                                         "-D__METAL_MACOS__=1",
                                         "-D__METAL_VERSION__=" + std::to_string(language_version),
                                         "-D__cpp_variable_templates=201304L",

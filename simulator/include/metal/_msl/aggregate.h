@@ -114,16 +114,25 @@ MSL_PACKED_BINARY(*)
 MSL_PACKED_BINARY(/)
 #undef MSL_PACKED_BINARY
 
+template <class... A>
+struct all_numbers {
+  static const bool value = true;
+};
+template <class A, class... R>
+struct all_numbers<A, R...> {
+  static const bool value = is_number<A>::value && all_numbers<R...>::value;
+};
+
 // C columns of R rows.
 template <class T, int C, int R>
 struct matrix {
   vec<T, R> columns[C];
 
-  matrix() = default;
+  MSL_INLINE matrix() {}  // for objects in thread memory
   explicit constexpr matrix(T diagonal) : columns() {
     for (int i = 0; i < (C < R ? C : R); ++i) columns[i][i] = diagonal;
   }
-  template <class... V, typename enable_if<sizeof...(V) == C, int>::type = 0>
+  template <class... V, typename enable_if<sizeof...(V) == C && !all_numbers<V...>::value, int>::type = 0>
   constexpr matrix(V... v) : columns{vec<T, R>(v)...} {}
 
   constexpr vec<T, R>& operator[](int i) { return columns[i]; }
@@ -137,11 +146,15 @@ struct matrix {
     for (int i = 0; i < C; ++i) a[i] -= b[i];
     return a;
   }
-  friend matrix operator*(matrix a, T s) {
+  template <class S, typename enable_if<__is_same(S, T), int>::type = 0>
+  friend matrix operator*(matrix a, S s) {
     for (int i = 0; i < C; ++i) a[i] *= s;
     return a;
   }
-  friend matrix operator*(T s, matrix a) { return a * s; }
+  template <class S, typename enable_if<__is_same(S, T), int>::type = 0>
+  friend matrix operator*(S s, matrix a) {
+    return a * s;
+  }
   friend vec<T, R> operator*(matrix m, vec<T, C> v) {
     vec<T, R> r = m[0] * v[0];
     for (int i = 1; i < C; ++i) r += m[i] * v[i];

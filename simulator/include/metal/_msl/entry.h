@@ -165,10 +165,23 @@ MSL_INLINE void call(void (*kernel)(A...), const Argument* arguments) {
   call(kernel, arguments, typename MakeIndices<sizeof...(A)>::type());
 }
 
+// Whether a variable of this type can be in threadgroup memory: without a constructor, or with one for that memory,
+// which the reader marks.
+template <class T, class = void>
+struct IsConstructed {
+  static const bool value = __is_trivially_constructible(T);
+};
+template <class T>
+struct IsConstructed<T, typename T::msl_threadgroup_constructor> {
+  static const bool value = true;
+};
+
 // A threadgroup variable of a kernel: its place in the arena. Its size goes into a section of the object, where the
 // executor finds it: only variables of code that was really generated are counted.
 template <unsigned Id, class T>
 MSL_INLINE T& threadgroup_variable() {
+  static_assert(IsConstructed<metal::remove_addrspace_t<__remove_all_extents(T)>>::value,
+                "no matching constructor for initialization of a threadgroup variable");
   __asm__ volatile(
       ".pushsection msl_threadgroup,\"a\",@progbits\n\t"
       ".quad %c0, %c1, %c2\n\t"
