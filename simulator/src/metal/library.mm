@@ -40,15 +40,15 @@ unsigned language_version(MTLLanguageVersion version) {
     MTLLanguageVersion version;
     unsigned macos;
   };
-  constexpr MTLLanguageVersion kMetal41 = static_cast<MTLLanguageVersion>((4 << 16) + 1);
   const unsigned major = version >> 16, minor = version & 0xffff;
-  for (const Since& since : {Since{kMetal41, 27},
+  for (const Since& since : {Since{MTLLanguageVersion4_1, 27},
                              {MTLLanguageVersion4_0, 26},
                              {MTLLanguageVersion3_2, 15},
                              {MTLLanguageVersion3_1, 14},
                              {MTLLanguageVersion3_0, 13},
                              {MTLLanguageVersion2_4, 12}}) {
-    const bool too_new = version > kMetal41 || (version == since.version && !macos_is_at_least(since.macos));
+    const bool too_new =
+        version > MTLLanguageVersion4_1 || (version == since.version && !macos_is_at_least(since.macos));
     if (!too_new) continue;
     const std::string name = "metal" + std::to_string(major) + "." + std::to_string(minor);
     throw msl::CompileError("error: invalid value '" + name + "' in '-std=" + name + "'");

@@ -3,111 +3,36 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
+#include <regex>
 #include <set>
 #include <string_view>
 
-#include "attributes.h"
+#include "dump.h"
+#include "signature.h"
 #include "simd_functions.h"
+#include "this_space.h"
 
 namespace mps_simulator::msl {
 namespace {
 
-struct Location {
-  bool in_source = false;
-  int line = 0, column = 0;
-};
-
-// One line of the dump.
-struct Node {
-  size_t depth = 0;
-  std::string kind;
-  std::string address;
-  Location begin, end, name;  // name: of a declaration
-  std::string rest;           // after the locations
-  bool in_source() const { return begin.in_source || end.in_source || name.in_source; }
-  Location where() const { return name.in_source ? name : begin.in_source ? begin : end; }
-  bool has(std::string_view text) const { return rest.find(text) != std::string::npos; }
-  // The n-th quoted part: types, then names.
-  std::string quoted(int n = 0) const {
-    size_t at = 0;
-    for (;; --n) {
-      const size_t open = rest.find('\'', at);
-      if (open == std::string::npos) return "";
-      size_t close = rest.find('\'', open + 1);
-      if (close == std::string::npos) return "";
-      if (n == 0) return rest.substr(open + 1, close - open - 1);
-      at = close + 1;
-    }
-  }
-  // The type without typedefs, where the dump gives it: 'uint':'unsigned int'.
-  std::string canonical_type() const {
-    const std::string type = quoted(0);
-    const size_t after = rest.find("'" + type + "'") + type.size() + 2;
-    return after + 1 < rest.size() && rest.compare(after, 2, ":'") == 0 ? quoted(1) : type;
-  }
-};
-
-// Locations are given relative to the one printed before.
-class Locations {
- public:
-  // Parses one location at `at` and moves past it.
-  Location read(std::string_view text, size_t& at) {
-    Location l;
-    if (text.compare(at, 14, "<invalid sloc>") == 0) {
-      at += 14;
-      return l;
-    }
-    const size_t end =
-        std::min({text.find(',', at), text.find('>', at + (text[at] == '<' ? text.find('>', at) - at + 1 : 0)),
-                  text.find(' ', at), text.size()});
-    std::string_view word = text.substr(at, end - at);
-    at = end;
-    const size_t last = word.rfind(':');
-    if (last == std::string_view::npos) return l;
-    if (word.substr(0, 4) == "col:") {
-      column_ = number(word.substr(4));
-    } else if (word.substr(0, 5) == "line:") {
-      line_ = number(word.substr(5, last - 5));
-      column_ = number(word.substr(last + 1));
-    } else {
-      const size_t middle = word.rfind(':', last - 1);
-      if (middle == std::string_view::npos) return l;
-      file_ = word.substr(0, middle);
-      line_ = number(word.substr(middle + 1, last - middle - 1));
-      column_ = number(word.substr(last + 1));
-    }
-    l.in_source = file_ == "program_source";
-    l.line = line_;
-    l.column = column_;
-    return l;
-  }
-
- private:
-  static int number(std::string_view s) {
-    int n = 0;
-    for (char c : s) {
-      if (!std::isdigit(static_cast<unsigned char>(c))) break;
-      n = n * 10 + (c - '0');
-    }
-    return n;
-  }
-  std::string file_;
-  int line_ = 0, column_ = 0;
-};
-
 class TreeReader {
  public:
-  explicit TreeReader(const SourceMap& map) : map_(map) {}
+  TreeReader(const SourceMap& map, unsigned language_version)
+      : map_(map), language_version_(language_version), this_space_(dump_, stack_, language_version) {}
 
   SyntaxTree run(const std::string& dump) {
     for (size_t begin = 0; begin < dump.size();) {
       size_t end = dump.find('\n', begin);
       if (end == std::string::npos) end = dump.size();
       Node node;
-      if (parse(std::string_view(dump).substr(begin, end - begin), node)) visit(std::move(node));
+      if (dump_.parse(std::string_view(dump).substr(begin, end - begin), node)) visit(std::move(node));
       begin = end + 1;
     }
     finish_pending();
+    for (const auto& [function, parameter] : parameters_) {
+      tree_.declarations[parameter].of_kernel = functions_[function].kernel;
+    }
+    this_space_.report([&](const Location& where, const std::string& message) { error(where, message); });
     kernels();
     recursion();
     for (auto& [place, message] : found_) {
@@ -120,79 +45,32 @@ class TreeReader {
   struct Function {
     std::string name;
     Location where;
-    bool kernel = false;
+    bool kernel = false, implicit = false;
+    std::string type;
     uint32_t max_total_threads = 0;
     std::vector<KernelParameter> parameters;
-    std::vector<Location> places;
+    std::vector<WrittenParameter> written;
     std::set<std::string> references;
   };
 
   const SourceMap& map_;
+  const unsigned language_version_;
   SyntaxTree tree_;
-  Locations locations_;
+  std::vector<std::pair<std::string, size_t>> parameters_;  // of which function, and where among the declarations
+  DumpReader dump_;
   std::vector<Node> stack_;
-  std::map<std::string, Function> functions_;     // by address; variables too, for what they refer to
-  std::map<std::string, std::string> canonical_;  // a redeclaration's address -> the first one's
-  std::map<std::string, std::string> names_;      // of what is referred to, by address
+  ThisSpace this_space_;
+  std::map<std::string, Function> functions_;  // by address; variables too, for what they refer to
+  std::map<std::string, std::string> names_;   // of what is referred to, by address
   std::set<std::string> constructors_;
-  std::map<std::string, uint32_t> constants_;         // function constants by address
-  std::map<unsigned, std::string> kernel_addresses_;  // by id
-  std::map<std::pair<int, int>, std::string> found_;  // errors by place: one each
-  Node pending_;                                      // a cast, whose operand is the next node
+  std::map<std::string, uint32_t> constants_;                // function constants by address
+  std::map<unsigned, std::string> kernel_addresses_;         // by id
+  std::map<std::pair<int, int>, std::string> found_;         // errors by place: one each
+  std::vector<std::pair<Location, std::string>> mentioned_;  // functions by address, in functions
+  Node pending_;                                             // a cast, whose operand is the next node
   bool has_pending_ = false;
 
-  bool parse(std::string_view line, Node& node) {
-    const size_t start = line.find_first_not_of("| `-");
-    if (start == std::string_view::npos) return false;
-    node.depth = start / 2;
-    size_t at = line.find(' ', start);
-    if (at == std::string_view::npos) at = line.size();
-    node.kind = line.substr(start, at - start);
-    auto word = [&](std::string_view prefix) {
-      if (line.compare(at, prefix.size() + 1, " " + std::string(prefix)) != 0) return std::string();
-      const size_t end = std::min(line.find(' ', at + 1), line.size());
-      std::string w(line.substr(at + 1, end - at - 1));
-      at = end;
-      return w;
-    };
-    node.address = word("0x");
-    while (true) {
-      if (line.compare(at, 8, " parent ") == 0) {
-        at += 7;
-        word("0x");
-      } else if (line.compare(at, 6, " prev ") == 0) {
-        at += 5;
-        const std::string previous = word("0x");
-        canonical_[node.address] = canonical(previous);
-      } else {
-        break;
-      }
-    }
-    if (line.compare(at, 2, " <") == 0 && (at + 2 >= line.size() || line[at + 2] != '\'')) {
-      at += 2;
-      node.begin = node.end = locations_.read(line, at);
-      if (line.compare(at, 2, ", ") == 0) {
-        at += 2;
-        node.end = locations_.read(line, at);
-      }
-      if (at < line.size() && line[at] == '>') ++at;
-      for (std::string_view prefix : {" line:", " col:", " /", " program_source:", " <"}) {
-        if (node.kind.size() > 4 && node.kind.compare(node.kind.size() - 4, 4, "Decl") == 0 &&
-            line.compare(at, prefix.size(), prefix) == 0) {
-          ++at;
-          node.name = locations_.read(line, at);
-          break;
-        }
-      }
-    }
-    if (at < line.size()) node.rest = line.substr(at);
-    return true;
-  }
-
-  std::string canonical(const std::string& address) const {
-    auto found = canonical_.find(address);
-    return found == canonical_.end() ? address : found->second;
-  }
+  std::string canonical(const std::string& address) const { return dump_.canonical(address); }
 
   void error(const Location& where, const std::string& message) {
     found_.emplace(std::pair(where.line, map_.source_column(where.line, where.column)), message);
@@ -205,15 +83,10 @@ class TreeReader {
   // The innermost function or variable around the present node whose references are recorded.
   Function* enclosing() {
     for (auto it = stack_.rbegin(); it != stack_.rend(); ++it) {
-      if (is_function(it->kind)) return &functions_[canonical(it->address)];
+      if (it->is_function()) return &functions_[canonical(it->address)];
       if (it->kind == "VarDecl" && program_scope(*it)) return &functions_[canonical(it->address)];
     }
     return nullptr;
-  }
-
-  static bool is_function(const std::string& kind) {
-    return kind == "FunctionDecl" || kind == "CXXMethodDecl" || kind == "CXXConstructorDecl" ||
-           kind == "CXXConversionDecl" || kind == "CXXDestructorDecl";
   }
 
   bool program_scope(const Node& variable) const {
@@ -237,8 +110,12 @@ class TreeReader {
         finish_pending();
       }
     }
+    if (!stack_.empty()) ++stack_.back().children;
+    called(node);
+    this_space_.visit(node);
     vector_component(node);
-    if (is_function(node.kind)) {
+    if (node.in_source()) declaration(node);
+    if (node.is_function()) {
       function(node);
     } else if (node.kind == "ParmVarDecl") {
       parameter(node);
@@ -271,22 +148,60 @@ class TreeReader {
   void judge(const Node& cast, const Node* operand) {
     const std::string to = cast.canonical_type();
     const std::string from = operand ? operand->canonical_type() : "";
-    if (cast.kind == "ImplicitCastExpr" && copies_object(cast)) return;
+    const bool generic = language_version_ >= 410 && cast.quoted().find("thread ") == std::string::npos &&
+                         from.find("__global_host") == std::string::npos;
+    if (cast.kind == "ImplicitCastExpr" && generic) return;
+    if (cast.kind == "ImplicitCastExpr" && copies_object(cast, operand)) return;
+    const Node* whole = parent_of(cast);
+    if (whole && whole->kind == "ConditionalOperator" && is_builtin_in_metal(to)) {
+      tree_.unlike_operands.emplace_back(cast.begin.line, cast.begin.column);
+      return;
+    }
     error(cast.where(), std::string(cast.kind == "ImplicitCastExpr" ? "converting" : "casting") + " '" +
                             msl_names(from) + "' to type '" + msl_names(to) + "' changes address space of " +
                             (cast.has("lvalue") ? "the object referred to" : "pointer"));
   }
 
-  // A struct that is copied or assigned as a whole, or whose member function is called: Metal has those for every
-  // address space.
-  bool copies_object(const Node& cast) const {
+  // What the cast is an operand of, whether as itself or as its base class.
+  const Node* parent_of(const Node& cast) const {
     const Node* p = nullptr;
     for (const Node& n : stack_) {
       const bool to_base = n.kind == "ImplicitCastExpr" && n.has("DerivedToBase");
       if (n.depth < cast.depth && !to_base) p = &n;
     }
+    return p;
+  }
+
+  // The class that a type is, without qualifiers and arguments.
+  static std::string class_of(const std::string& type) {
+    const std::string name = type.substr(0, type.find('<'));
+    return name.substr(name.rfind(' ') + 1);
+  }
+
+  static bool is_builtin_in_metal(const std::string& type) {
+    const std::string name = class_of(type);
+    return name == "msl_types::vec" || name == "msl_types::packed_vec" || name == "msl_types::bfloat";
+  }
+
+  // A struct that is copied or assigned as a whole, or whose member function is called: Metal has those for every
+  // address space.
+  bool copies_object(const Node& cast, const Node* operand) {
+    const Node* p = parent_of(cast);
     if (!p) return false;
-    if (p->kind == "MemberExpr" || p->kind == "CXXOperatorCallExpr") return true;
+    const std::string object = operand ? operand->canonical_type() : "";
+    if (p->kind == "MemberExpr") {
+      this_space_.call(cast.where(), p->referred(), object);
+      return true;
+    }
+    if (p->kind == "CXXOperatorCallExpr") {
+      if (p->calls_method && p->children == 2) {
+        this_space_.call(cast.where(), p->callee, object);
+        return true;
+      }
+      // Of Metal's own classes, and assignments that the compiler makes up.
+      const auto f = functions_.find(canonical(p->callee));
+      return f == functions_.end() || f->second.implicit || f->second.where.line == 0;
+    }
     if (p->kind != "CXXConstructExpr" && p->kind != "CXXTemporaryObjectExpr") return false;
     const std::string type = p->quoted(0), canonical = p->canonical_type();
     const std::string signature = p->quoted(type == canonical ? 1 : 2);
@@ -306,8 +221,24 @@ class TreeReader {
   // --- statements
 
   void statement(const Node& node) {
-    if (node.kind == "LambdaExpr") error(node.where(), "lambda expressions are not supported in Metal");
+    if (node.kind == "LambdaExpr" && language_version_ < 320)
+      error(node.where(), "lambda expressions are not supported in Metal");
+    if (node.kind == "LabelStmt") error(node.where(), "labeled statements are not supported in Metal");
     if (node.kind == "GotoStmt") error(node.where(), "goto statements are not supported in Metal");
+  }
+
+  // What a call calls is its first child.
+  void called(const Node& node) {
+    if (node.kind == "DeclRefExpr" && node.in_source() && node.has(" Function 0x")) {
+      const Function* f = enclosing();
+      if (f && !f->type.empty()) mentioned_.emplace_back(node.where(), canonical(node.referred()));
+    }
+    if (node.kind != "DeclRefExpr" || stack_.size() < 2) return;
+    Node& call = stack_[stack_.size() - 2];
+    if (call.children != 1 || !stack_.back().has("<FunctionToPointerDecay>")) return;
+    call.callee = node.referred();
+    call.callee_type = node.quoted();
+    call.calls_method = node.has(" CXXMethod 0x");
   }
 
   void reference(const Node& node) {
@@ -325,18 +256,73 @@ class TreeReader {
     }
   }
 
-  // MSL's vectors have no addressable components: `&v.x` is a `&`, members (one of an anonymous union), the vector.
+  // MSL's vectors have no addressable components. `v.x` is members (one of an anonymous union) of the vector.
   void vector_component(const Node& node) {
     auto it = stack_.rbegin();
     while (it != stack_.rend() && it->kind == "MemberExpr") ++it;
-    if (it == stack_.rbegin() || it == stack_.rend() || it->kind != "UnaryOperator" || !it->has("'&'")) return;
+    if (it == stack_.rbegin() || it == stack_.rend() || !it->in_source()) return;
+    if (it->kind != "UnaryOperator" && it->kind != "VarDecl" && it->kind != "CallExpr") return;
     const std::string type = node.canonical_type();
-    if (it->in_source() && type.find("msl_types::vec<") != std::string::npos && type.back() == '>') {
-      error(it->where(), "address of vector element requested");
+    if (class_of(type) != "msl_types::vec" || type.back() != '>') return;
+    if (it->kind == "UnaryOperator") {
+      if (it->has("'&'")) error(it->where(), "address of vector element requested");
+      return;
+    }
+    const auto parameters = it->kind == "CallExpr" ? parameters_of(it->callee_type) : std::vector<std::string>();
+    const size_t parameter = it->children - 2;
+    const std::string target = it->kind == "VarDecl"           ? it->quoted()
+                               : parameter < parameters.size() ? parameters[parameter]
+                                                               : "";
+    if (target.find('&') != std::string::npos && target.find("const ") == std::string::npos) {
+      error(std::prev(it)->where(), "non-const reference cannot bind to vector element");
     }
   }
 
   // --- declarations
+
+  void declaration(const Node& node) {
+    using Kind = Declaration::Kind;
+    static const std::map<std::string, Kind> kinds = {{"VarDecl", Kind::variable},
+                                                      {"FieldDecl", Kind::variable},
+                                                      {"DecompositionDecl", Kind::variable},
+                                                      {"ParmVarDecl", Kind::parameter},
+                                                      {"FunctionDecl", Kind::function},
+                                                      {"CXXMethodDecl", Kind::function},
+                                                      {"TypedefDecl", Kind::alias},
+                                                      {"TypeAliasDecl", Kind::alias},
+                                                      {"CStyleCastExpr", Kind::cast},
+                                                      {"CXXReinterpretCastExpr", Kind::cast},
+                                                      {"CXXStaticCastExpr", Kind::cast},
+                                                      {"CXXConstCastExpr", Kind::cast},
+                                                      {"TemplateTypeParmDecl", Kind::type_parameter}};
+    const auto kind = kinds.find(node.kind);
+    if (kind == kinds.end() || instantiated(node)) return;
+    const std::string type = node.quoted();
+    const std::string before = node.rest.substr(0, node.rest.find(" '"));
+    if (before.find(" implicit") != std::string::npos) return;
+    const bool relevant = kind->second == Kind::type_parameter || kind->second == Kind::alias ||
+                          type.find('*') != std::string::npos || type.find('&') != std::string::npos;
+    if (!relevant) return;
+    const bool in_template = std::any_of(stack_.begin(), stack_.end(), [](const Node& n) {
+      return n.kind == "FunctionTemplateDecl" || n.kind == "ClassTemplateDecl" ||
+             n.kind == "ClassTemplatePartialSpecializationDecl";
+    });
+    const Location& where = kind->second == Kind::cast ? node.begin : node.name;
+    if (kind->second == Kind::parameter && parent() && parent()->is_function()) {
+      parameters_.emplace_back(canonical(parent()->address), tree_.declarations.size());
+    }
+    tree_.declarations.push_back(
+        {kind->second, where.line, where.column, before.substr(before.rfind(' ') + 1), type, in_template});
+  }
+
+  // Part of what clang made of a template.
+  bool instantiated(const Node& node) const {
+    const auto made = [](const Node& n) {
+      return n.has(" implicit_instantiation") || n.has(" explicit_instantiation") ||
+             (n.kind == "ClassTemplateSpecializationDecl" && !n.has(" explicit_specialization"));
+    };
+    return made(node) || std::any_of(stack_.begin(), stack_.end(), made);
+  }
 
   void function(const Node& node) {
     Function& f = functions_[canonical(node.address)];
@@ -346,26 +332,31 @@ class TreeReader {
       const std::string before = node.rest.substr(0, quote);
       f.name = before.substr(before.rfind(' ') + 1);
       f.where = node.in_source() ? node.where() : Location();
+      f.implicit = before.find(" implicit ") != std::string::npos;
+      f.type = node.quoted();
     }
     if (!f.parameters.empty()) {  // a definition after a declaration
       f.parameters.clear();
-      f.places.clear();
+      f.written.clear();
     }
   }
 
   void parameter(const Node& node) {
     const Node* p = parent();
-    if (!p || !is_function(p->kind)) return;
+    if (!p || !p->is_function()) return;
     Function& f = functions_[canonical(p->address)];
     KernelParameter k;
     k.type = node.canonical_type();
+    // What is said of the parameter itself is not part of the kernel's type.
+    static const std::regex own("[ ]*(const|volatile|__restrict)$");
+    while (std::regex_search(k.type, own)) k.type = std::regex_replace(k.type, own, "");
     const size_t quote = node.rest.find(" '");
     const std::string before = node.rest.substr(0, quote);
     const std::string last = before.substr(before.rfind(' ') + 1);
     k.used = before.find(" used") != std::string::npos;
     k.name = last == "used" || last == "referenced" || last == "implicit" ? "" : last;
     f.parameters.push_back(k);
-    f.places.push_back(node.where());
+    f.written.push_back({node.where(), node.quoted(), node.has(" cinit")});
   }
 
   void annotation(const Node& node) {
@@ -376,10 +367,15 @@ class TreeReader {
     const Node* p = parent();
     if (!p) return;
     if (p->kind == "VarDecl") {
-      if (text.rfind("constant:", 0) == 0) constants_[canonical(p->address)] = std::stoul(text.substr(9));
-    } else if (is_function(p->kind)) {
+      if (text.rfind("constant:", 0) == 0) {
+        constants_[canonical(p->address)] = std::stoul(text.substr(9));
+        if (!is_scalar_or_vector(p->canonical_type())) {
+          error(p->where(), "a function constant must be a scalar or a vector");
+        }
+      }
+    } else if (p->is_function()) {
       if (text == "kernel") functions_[canonical(p->address)].kernel = true;
-    } else if (p->kind == "ParmVarDecl" && parent(2) && is_function(parent(2)->kind)) {
+    } else if (p->kind == "ParmVarDecl" && parent(2) && parent(2)->is_function()) {
       KernelParameter& k = functions_[canonical(parent(2)->address)].parameters.back();
       if (text.rfind("function_constant:", 0) == 0) {
         k.function_constant = text.substr(18);
@@ -389,16 +385,25 @@ class TreeReader {
     }
   }
 
+  static bool is_scalar_or_vector(std::string type) {
+    type = class_of(type.substr(type.find("__global_host ") + 14));
+    static const std::set<std::string> names = {"bool",  "char",     "short",          "int",  "long",
+                                                "float", "_Float16", "msl_types::vec", "half", "msl_types::bfloat"};
+    return names.count(type) != 0;
+  }
+
   // The value of an attribute's argument.
   void value(const Node& node) {
     const Node* annotation = parent(2);
     if (!annotation || annotation->kind != "AnnotateAttr" || node.rest.rfind(" Int ", 0) != 0) return;
     const int n = std::atoi(node.rest.c_str() + 5);
     const Node* owner = parent(3);
-    if (owner && is_function(owner->kind)) {
+    if (owner && owner->is_function()) {
       if (annotation->has("msl:max_threads")) functions_[canonical(owner->address)].max_total_threads = n;
-    } else if (owner && owner->kind == "ParmVarDecl" && parent(4) && is_function(parent(4)->kind)) {
-      functions_[canonical(parent(4)->address)].parameters.back().index = n;
+    } else if (owner && owner->kind == "ParmVarDecl" && parent(4) && parent(4)->is_function()) {
+      Function& f = functions_[canonical(parent(4)->address)];
+      f.parameters.back().index = n;
+      f.written.back().negative = n < 0;
     }
   }
 
@@ -424,6 +429,14 @@ class TreeReader {
   // --- what is known at the end
 
   void kernels() {
+    for (const auto& [where, function] : mentioned_) {
+      if (functions_[function].kernel) error(where, "a kernel function cannot be called in a shader");
+    }
+    for (const auto& [address, f] : functions_) {
+      if (f.kernel && f.type.find("...)") != std::string::npos) {
+        error(f.where, "invalid prototype, variadic arguments are not allowed in Metal qualified functions");
+      }
+    }
     std::map<std::string, bool> is_kernel;
     for (const auto& [id, address] : kernel_addresses_) {
       const Function& holder = functions_[canonical(address)];
@@ -434,7 +447,7 @@ class TreeReader {
         k.id = id;
         k.max_total_threads = f->second.max_total_threads;
         k.parameters = f->second.parameters;
-        check(f->second, k);
+        check_signature(k, f->second.written, [&](const Location& where, const std::string& m) { error(where, m); });
         std::set<std::string> seen;
         std::set<uint32_t> constants;
         reach(canonical(r), seen, constants);
@@ -472,80 +485,6 @@ class TreeReader {
     for (const std::string& r : f->second.references) reach(canonical(r), seen, constants);
   }
 
-  void check(const Function& f, Kernel& k) {
-    std::map<std::string, std::set<int>> taken;
-    int components = -1;
-    for (size_t i = 0; i < k.parameters.size(); ++i) {
-      KernelParameter& p = k.parameters[i];
-      const Location& where = f.places[i];
-      const bool pointer = p.type.back() == '*', reference = p.type.back() == '&';
-      if (pointer || reference) {
-        const bool threadgroup = p.type.find("__local ") != std::string::npos;
-        const bool memory = p.type.find("__global") != std::string::npos;
-        if (!threadgroup && !memory) {
-          error(where,
-                std::string(pointer ? "pointer" : "reference") + " type must have explicit address space qualifier");
-          continue;
-        }
-        if (!p.attribute.empty() && p.attribute != (threadgroup ? "threadgroup" : "buffer")) {
-          error(where, "invalid type '" + msl_names(p.type) + "' for attribute '" + p.attribute + "'");
-        }
-        p.attribute = threadgroup ? "threadgroup" : "buffer";
-        if (p.index >= 31)
-          error(where, "'" + p.attribute + "' attribute parameter is out of bounds: must be between 0 and 30");
-        if (p.index >= 0 && !taken[p.attribute].insert(p.index).second) {
-          // Two parameters may share an index when a function constant chooses between them.
-          bool exclusive = !p.function_constant.empty();
-          for (size_t j = 0; j < i; ++j) {
-            const KernelParameter& q = k.parameters[j];
-            if (q.attribute == p.attribute && q.index == p.index && q.function_constant.empty()) exclusive = false;
-          }
-          if (!exclusive) {
-            error(where, "cannot reserve '" + p.attribute + "' resource location at index " + std::to_string(p.index));
-          }
-        }
-        continue;
-      }
-      if (p.attribute.empty()) {
-        error(where, "invalid type '" + msl_names(p.type) + "' for input declaration in a kernel function");
-      } else if (p.attribute == "buffer" || p.attribute == "threadgroup") {
-        error(where, "invalid type '" + msl_names(p.type) + "' for " + p.attribute + " declaration");
-      } else {
-        const int n = unsigned_components(p.type);
-        if (n == 0 || (n > 1 && !is_vector_input(p.attribute))) {
-          error(where, "type '" + msl_names(p.type) + "' is not valid for attribute '" + p.attribute + "'");
-        } else if (is_vector_input(p.attribute)) {
-          if (components >= 0 && components != n) {
-            error(
-                where,
-                "expected input declarations with either all scalar types or all vector types with the same number of "
-                "elements");
-          }
-          components = n;
-        }
-      }
-    }
-    for (KernelParameter& p : k.parameters) {
-      if ((p.attribute != "buffer" && p.attribute != "threadgroup") || p.index >= 0) continue;
-      int next = 0;
-      while (taken[p.attribute].count(next)) ++next;
-      p.index = next;
-      taken[p.attribute].insert(next);
-    }
-  }
-
-  // 1 to 3 for uint and ushort and vectors of them; otherwise 0.
-  static int unsigned_components(const std::string& type) {
-    if (type == "unsigned int" || type == "unsigned short") return 1;
-    for (const char* element : {"unsigned int", "unsigned short"}) {
-      for (int n = 2; n <= 3; ++n) {
-        const std::string vector = "vec<" + std::string(element) + ", " + std::to_string(n) + ">";
-        if (type == vector || type == "msl_types::" + vector) return n;
-      }
-    }
-    return 0;
-  }
-
   // A function that calls itself. Longer circles are left alone: torch's own headers, which compile on a Mac, have one
   // (gamma and log_gamma).
   void recursion() {
@@ -560,6 +499,8 @@ class TreeReader {
 
 }  // namespace
 
-SyntaxTree read_syntax_tree(const std::string& dump, const SourceMap& map) { return TreeReader(map).run(dump); }
+SyntaxTree read_syntax_tree(const std::string& dump, const SourceMap& map, unsigned language_version) {
+  return TreeReader(map, language_version).run(dump);
+}
 
 }  // namespace mps_simulator::msl

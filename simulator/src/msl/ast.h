@@ -27,11 +27,25 @@ struct Kernel {
   std::vector<std::string> simd_functions;  // of MSL, that it can reach (simd_functions.h)
 };
 
-struct SyntaxTree {
-  std::vector<Kernel> kernels;
-  std::vector<Diagnostic> errors;  // columns already in the source
+// A place where a type is written, outside of instantiations of templates.
+struct Declaration {
+  enum class Kind { variable, parameter, function, alias, cast, type_parameter };
+  Kind kind;
+  int line, column;  // of the name, or of the cast, as clang got it
+  std::string name;
+  std::string type;  // of a function with its parameters
+  bool in_template;
+  bool of_kernel = false;
 };
 
-SyntaxTree read_syntax_tree(const std::string& dump, const SourceMap& map);
+struct SyntaxTree {
+  std::vector<Kernel> kernels;
+  std::vector<Declaration> declarations;
+  std::vector<Diagnostic> errors;  // columns already in the source
+  // Where an operand of `c ? a : b` begins that is a vector, or bfloat, in another address space than the result.
+  std::vector<Place> unlike_operands;
+};
+
+SyntaxTree read_syntax_tree(const std::string& dump, const SourceMap& map, unsigned language_version);
 
 }  // namespace mps_simulator::msl

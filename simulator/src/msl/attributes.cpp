@@ -23,6 +23,7 @@ Attribute attribute(const std::string& name) {
     std::map<std::string, Attribute> m = {
         {"kernel", Attribute::kernel},
         {"host_name", Attribute::host_name},
+        {"id", Attribute::id},
         {"max_total_threads_per_threadgroup", Attribute::max_total_threads_per_threadgroup},
         {"function_constant", Attribute::function_constant},
         {"buffer", Attribute::resource},
@@ -45,7 +46,6 @@ Attribute attribute(const std::string& name) {
                           "texture",
                           "sampler",
                           "stage_in",
-                          "id",
                           "attribute",
                           "vertex_id",
                           "instance_id",

@@ -11,6 +11,7 @@ enum class Attribute {
   unsupported,  // MSL's, for what this device does not do
   kernel,
   host_name,
+  id,
   max_total_threads_per_threadgroup,
   function_constant,
   resource,  // buffer(n), threadgroup(n)

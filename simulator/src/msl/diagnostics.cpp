@@ -46,6 +46,15 @@ std::string msl_names(std::string text) {
   replace_all(text, "_Float16", "half");
   replace_all(text, "__bf16", "bfloat");
   replace_all(text, "msl_types::", "");
+  replace_all(text, " [-Werror,", " [");
+  for (const auto& [clangs, metals] :
+       {std::pair("variable length arrays in C++ are a Clang extension",
+                  "variable length arrays are not supported in Metal"),
+        {"zero size arrays are an extension", "zero-length arrays are not permitted in C++"},
+        {"'register' storage class specifier is deprecated and incompatible with C++17",
+         "Metal does not support the 'register' storage class specifier"}}) {
+    replace_all(text, clangs, metals);
+  }
   static const std::regex same(R"('([^']*)' \(aka '\1'\))");
   text = std::regex_replace(text, same, "'$1'");
   return text;

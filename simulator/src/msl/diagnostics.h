@@ -8,6 +8,9 @@
 
 namespace mps_simulator::msl {
 
+// A line, and a column of the rewritten text, as clang tells them.
+using Place = std::pair<int, int>;
+
 struct Diagnostic {
   int line = 0;
   int column = 0;        // in the source, or in the rewritten text until SourceMap::to_source

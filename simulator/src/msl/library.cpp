@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "ast.h"
+#include "declarators.h"
 #include "hash.h"
 #include "language_version.h"
 #include "pipeline.h"
@@ -45,7 +46,9 @@ class Parser {
 std::string serialise(const Program& p) {
   Writer w;
   w.put(p.text);
+  w.put(p.language_version);
   w.put(p.uses_matrices);
+  w.put(p.uses_simd_types);
   w.put(p.kernels.size());
   for (const Kernel& k : p.kernels) {
     w.put(p.names.at(k.id));
@@ -80,7 +83,9 @@ std::shared_ptr<Program> deserialise(const std::string& text, const std::string&
   auto p = std::make_shared<Program>();
   p->source = source;
   p->text = r.string();
+  p->language_version = r.number();
   p->uses_matrices = r.number();
+  p->uses_simd_types = r.number();
   for (uint64_t n = r.number(); n > 0; --n) {
     Kernel k;
     const std::string name = r.string();
@@ -139,15 +144,15 @@ size_t size_of(const std::string& type) {
 
 // Reads and checks. Throws CompileError.
 Program check(const std::string& source, const CompileOptions& options) {
-  const Toolchain& toolchain = Toolchain::instance();
-  std::vector<std::string> macros = {"__METAL_VERSION__=" + std::to_string(options.language_version)};
+  const Toolchain& toolchain = Toolchain::instance(options.language_version);
+  std::vector<std::string> macros;
   for (const auto& [name, value] : options.macros) macros.push_back(name + "=" + value);
   SourceMap plain(source);
   const auto stop = [](const std::vector<Diagnostic>& errors, const SourceMap& map) {
     if (!errors.empty()) throw CompileError(render(errors, map));
   };
 
-  const Toolchain::Output preprocessed = toolchain.preprocess(source, macros);
+  const Toolchain::Output preprocessed = toolchain.preprocess(source, macros, options.language_version);
   if (!preprocessed.ok) {
     const auto errors = parse_diagnostics(preprocessed.error, plain);
     throw CompileError(errors.empty() ? preprocessed.error : render(errors, plain));
@@ -155,32 +160,43 @@ Program check(const std::string& source, const CompileOptions& options) {
   stop(too_new(preprocessed.out, plain, options.language_version), plain);
   Program p;
   p.source = source;
+  p.language_version = options.language_version;
   const bool includes = preprocessed.out.find(" \"" + toolchain.headers() + "/metal_") != std::string::npos;
+  p.uses_simd_types = preprocessed.out.find(" \"" + toolchain.headers() + "/simd/simd.h\"") != std::string::npos;
   // metal_stdlib brings the matrices too; here they cost a second compilation of every kernel.
   for (const char* type : {"simdgroup_matrix", "simdgroup_float8x8", "simdgroup_half8x8", "simdgroup_bfloat8x8"}) {
     const bool named = preprocessed.out.find(std::string(type)) != std::string::npos;
     p.uses_matrices = p.uses_matrices || (includes && named);
   }
 
-  std::set<std::pair<int, int>> unify;
+  // Vectors are classes here, and classes in different address spaces have no common type in `c ? a : b`. Each round
+  // finds more of them, behind those that it knew.
+  std::set<size_t> unify;
   for (bool again = true; again;) {
     again = false;
+    const auto more = [&](const ReadResult& read, const std::vector<Place>& places) {
+      const size_t before = unify.size();
+      unify.merge(conditionals(read, places));
+      return again = unify.size() > before;
+    };
     SourceMap map(source);
     ReadResult r = read(preprocessed.out, source, map, includes, unify);
     stop(r.errors, map);
-    const std::string text = check_prologue(p.uses_matrices) + r.text;
+    const std::string text = check_prologue(p) + r.text;
     const Toolchain::Output parsed = toolchain.parse(text);
-    // Vectors are classes here, and classes in different address spaces have no common type in `c ? a : b`.
-    if (!parsed.ok && unify.empty()) {
-      unify = incompatible_vectors(parsed.error);
-      again = !unify.empty();
-      if (again) continue;
-    }
+    if (!parsed.ok && more(r, incompatible_vectors(parsed.error))) continue;
     if (!parsed.ok) {
       const auto errors = parse_diagnostics(parsed.error, map);
       throw CompileError(errors.empty() ? parsed.error : render(errors, map));
     }
-    SyntaxTree tree = read_syntax_tree(parsed.out, map);
+    SyntaxTree tree = read_syntax_tree(parsed.out, map, options.language_version);
+    if (more(r, tree.unlike_operands)) continue;
+    for (const Diagnostic& d : check_declarators(r, tree.declarations, options.language_version)) {
+      tree.errors.push_back(d);
+    }
+    std::sort(tree.errors.begin(), tree.errors.end(), [](const Diagnostic& a, const Diagnostic& b) {
+      return std::pair(a.line, a.column) < std::pair(b.line, b.column);
+    });
     stop(tree.errors, map);
     if (tree.kernels.size() != r.kernels.size()) {
       throw std::runtime_error("the shader compiler found " + std::to_string(r.kernels.size()) + " kernels and lost " +
@@ -276,7 +292,7 @@ class LibraryImpl : public Library {
 }  // namespace
 
 std::shared_ptr<const Library> compile(const std::string& source, const CompileOptions& options) {
-  const Toolchain& toolchain = Toolchain::instance();
+  const Toolchain& toolchain = Toolchain::instance(options.language_version);
   std::string key = source + '\0' + std::to_string(options.language_version);
   for (const auto& [name, value] : options.macros) key += '\0' + name + '\0' + value;
   const std::string cached = toolchain.cached("lib-" + sha256(key), [&](const std::string& path) {

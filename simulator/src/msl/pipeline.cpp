@@ -16,12 +16,13 @@
 
 namespace mps_simulator::msl {
 
-std::string check_prologue(bool uses_matrices) {
+std::string check_prologue(const Program& program) {
   std::string text;
-  if (uses_matrices) text += "#include \"metal_simdgroup_matrix\"\n";
+  if (program.uses_matrices) text += "#include \"metal_simdgroup_matrix\"\n";
+  if (program.uses_simd_types) text += "#include \"simd/simd.h\"\n";
   return text +
          "#define MSL_INSTANTIATION(...) __VA_ARGS__\n"
-         "#define MSL_KERNEL(id, ...) static constexpr auto* msl_kernel_##id = &__VA_ARGS__;\n";
+         "#define MSL_KERNEL(id, ...) static constexpr auto* msl_kernel_##id = __VA_ARGS__;\n";
 }
 
 namespace {
@@ -37,6 +38,7 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
     s << "#define MSL_LEADER " << leader << "\n#define MSL_THREAD_ELEMENTS " << elements
       << "\n#include \"metal_simdgroup_matrix\"\n";
   }
+  if (program.uses_simd_types) s << "#include \"simd/simd.h\"\n";
   s << "namespace msl_runtime {\n";
   for (const FunctionConstant& c : program.constants) {
     auto value = constants.find(c.index);
@@ -65,7 +67,7 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
     if (!p.function_constant.empty()) s << "!(" << p.function_constant << ") ? msl_runtime::Input::absent : ";
     s << "msl_runtime::Input::" << input << ", " << std::max(p.index, 0) << "u}, ";
   }
-  s << "{}}; msl_runtime::call(&__VA_ARGS__, arguments); } \\\n"
+  s << "{}}; msl_runtime::call(__VA_ARGS__, arguments); } \\\n"
     << "extern \"C\" { __attribute__((visibility(\"default\"), used)) extern const bool msl_present[]; \\\n"
     << "const bool msl_present[] = {";
   for (const KernelParameter& p : kernel.parameters) {
@@ -74,7 +76,7 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
   const std::string alignments = "const msl_runtime::Alignments<" + std::to_string(kernel.parameters.size()) + ">";
   s << "true}; __attribute__((visibility(\"default\"), used)) extern " << alignments << " msl_alignments; "
     << alignments
-    << " msl_alignments = msl_runtime::alignments(&__VA_ARGS__); }\n"
+    << " msl_alignments = msl_runtime::alignments(__VA_ARGS__); }\n"
        "extern \"C\" {\n"
        "extern const unsigned long __start_msl_threadgroup[] __attribute__((weak, visibility(\"hidden\")));\n"
        "extern const unsigned long __stop_msl_threadgroup[] __attribute__((weak, visibility(\"hidden\")));\n"
@@ -86,7 +88,7 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
   return s.str();
 }
 
-void* load(const Program& program, const std::string& text, const Toolchain& toolchain = Toolchain::instance()) {
+void* load(const Program& program, const std::string& text, const Toolchain& toolchain) {
   const std::string path = toolchain.cached("kernel-" + sha256(text) + ".so", [&](const std::string& partial) {
     const Toolchain::Output output = toolchain.compile(text, partial);
     if (output.ok) return true;
@@ -119,11 +121,12 @@ class PipelineImpl : public Pipeline {
     const auto text = [&](bool leader) {
       return execution_prologue(*program, kernel, constants, leader) + program->text;
     };
+    const Toolchain& toolchain = Toolchain::instance(program->language_version);
     std::future<void*> follower;
     if (program->uses_matrices) {
-      follower = std::async(std::launch::async, [&] { return load(*program, text(false)); });
+      follower = std::async(std::launch::async, [&] { return load(*program, text(false), toolchain); });
     }
-    void* library = load(*program, text(true));
+    void* library = load(*program, text(true), toolchain);
     launch_.name = name_;
     launch_.code.leader = launch_.code.follower = symbol<void (*)()>(library, "msl_entry");
     if (follower.valid()) launch_.code.follower = symbol<void (*)()>(follower.get(), "msl_entry");
@@ -193,7 +196,7 @@ class PipelineImpl : public Pipeline {
     std::lock_guard<std::mutex> lock(counting_mutex_);
     if (counting_) return *counting_;
     const std::string text = execution_prologue(*program_, kernel_, constants_, true) + program_->text;
-    void* library = load(*program_, text, Toolchain::counting());
+    void* library = load(*program_, text, Toolchain::counting(program_->language_version));
     Counting c{symbol<void (*)()>(library, "msl_entry"), *symbol<const uint32_t*>(library, "msl_blocks"),
                symbol<const BlockCost*>(library, "msl_block_costs"), variables(library)};
     counting_ = std::make_unique<Counting>(std::move(c));

@@ -15,14 +15,16 @@ namespace mps_simulator::msl {
 struct Program {
   std::string source;  // as the user gave it
   std::string text;    // as clang gets it
+  unsigned language_version = kDefaultLanguage;
   bool uses_matrices = false;
+  bool uses_simd_types = false;           // of <simd/simd.h>
   std::map<unsigned, std::string> names;  // of the kernels, by id
   std::vector<Kernel> kernels;
   std::vector<FunctionConstant> constants;
 };
 
 // What stands before the text of a program when it is checked.
-std::string check_prologue(bool uses_matrices);
+std::string check_prologue(const Program& program);
 
 std::shared_ptr<const Pipeline> make_pipeline(std::shared_ptr<const Program> program, const Kernel& kernel,
                                               const std::map<uint32_t, ConstantValue>& constants);

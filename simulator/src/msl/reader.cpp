@@ -10,11 +10,12 @@
 #include "lexer.h"
 
 namespace mps_simulator::msl {
-namespace {
 
 bool is_address_space(const Token& t) {
   return t.is("device") || t.is("constant") || t.is("threadgroup") || t.is("thread");
 }
+
+namespace {
 
 // What MSL leaves out of C++, and what it calls it. Names, not declarations: nothing in MSL may be called so.
 const std::map<std::string, std::string>& banned() {
@@ -52,19 +53,17 @@ class Reader {
     locate(source);
   }
 
-  ReadResult run(bool includes, const std::set<std::pair<int, int>>& unify) {
+  ReadResult run(bool includes, const std::set<size_t>& unify) {
     words(includes);
     attributes();
     array_parameters();
     strings();
     structure();
     defined_constants();
-    result_.text = write(nullptr);
-    if (!unify.empty()) {
-      unify_operands(unify);
-      result_.text = write(nullptr);
-    }
-    write(&map_);
+    unify_operands(unify);
+    write();
+    result_.tokens = std::move(tokens_);
+    result_.columns = std::move(source_columns_);
     return std::move(result_);
   }
 
@@ -154,6 +153,9 @@ class Reader {
         auto word = banned().find(t.text);
         const bool deleted = t.is("delete") && i > 0 && at(i - 1).is("=");
         if (word != banned().end() && !deleted) error(i, word->second);
+        if (is_keyword_of_half(t) && declares(i)) {
+          error(i, "cannot combine with previous 'type-name' declaration specifier");
+        }
         if (t.is("metal") && !includes) error(i, "use of undeclared identifier 'metal'");
         if (t.is("long") && at(i + 1).is("long")) error(i, "'long long' is not supported in Metal");
         if (t.text.rfind("msl_", 0) == 0 || t.text.rfind("MSL_", 0) == 0) {
@@ -161,6 +163,19 @@ class Reader {
         }
       }
     }
+  }
+
+  static bool is_keyword_of_half(const Token& t) { return t.is("half") || t.is("bfloat"); }
+
+  // The name at `i` is that of a variable: it stands behind a type.
+  bool declares(size_t i) const {
+    if (i == 0 || !(at(i + 1).is("=") || at(i + 1).is(";") || at(i + 1).is("[") || at(i + 1).is(","))) return false;
+    const Token& type = at(i - 1);
+    static const std::set<std::string> specifiers = {"const",    "volatile", "constexpr", "static", "inline",
+                                                     "typename", "device",   "constant",  "thread", "threadgroup",
+                                                     "unsigned", "signed",   "return",    "case",   "using",
+                                                     "typedef",  "sizeof",   "struct",    "else",   "operator"};
+    return (type.is_identifier() && !specifiers.count(type.text)) || type.is("*") || type.is("&") || type.is(">");
   }
 
   // Without a suffix a literal is a float; `h` is half and `bf` is bfloat.
@@ -215,7 +230,7 @@ class Reader {
             ours = false;
             break;
           case Attribute::resource:
-            if (a.arguments.empty()) error(a.token, "attribute '" + a.name + "' takes one argument");
+            if (a.arguments.empty()) error(a.token, "'" + a.name + "' attribute takes one argument");
             text += " __attribute__((annotate(\"msl:" + a.name + "\", (" + a.arguments + "))))";
             break;
           case Attribute::max_total_threads_per_threadgroup:
@@ -229,6 +244,9 @@ class Reader {
             break;
           case Attribute::kernel:
             text += " __attribute__((annotate(\"msl:kernel\"), internal_linkage))";
+            break;
+          case Attribute::id:
+            if (a.arguments.empty()) error(a.token, "attribute 'id' takes one argument");
             break;
           case Attribute::host_name:
             break;
@@ -252,17 +270,33 @@ class Reader {
     return nullptr;
   }
 
-  // A string literal is in the constant address space.
+  bool is_string(size_t i) const { return at(i).kind == Token::Kind::string && at(i).text[0] == '"'; }
+
+  // A string literal is in the constant address space, and so is the name of a function.
   void strings() {
     for (size_t i = 1; i + 1 < tokens_.size(); ++i) {
       if (at(i).is("static_assert") || at(i).is("__attribute__")) i = closing(i + 1);
       if (attributes_.count(i)) i = closing(i);
-      if (at(i).kind != Token::Kind::string || at(i).text[0] != '"') continue;
-      const bool value = at(i - 1).is("(") || at(i - 1).is(",") || at(i - 1).is("return");
+      const bool name = at(i).is("__func__") || at(i).is("__FUNCTION__") || at(i).is("__PRETTY_FUNCTION__");
+      if (!name && !is_string(i)) continue;
+      const bool value = !at(i - 1).is("extern") && !initialises_array_of_characters(i);
       if (value) tokens_[i].before += "msl_runtime::literal(";
-      while (at(i + 1).kind == Token::Kind::string && at(i + 1).text[0] == '"') ++i;
+      while (!name && is_string(i + 1)) ++i;
       if (value) tokens_[i].after += ")";
     }
+  }
+
+  // Whether the literal gives an array its elements: char s[] = "ab", or char s[2][3] = {"ab", "cd"}. Those of an array
+  // of pointers point to it.
+  bool initialises_array_of_characters(size_t i) const {
+    size_t j = i;
+    while (j > 0 && (at(j - 1).is("{") || at(j - 1).is(",") || is_string(j - 1))) --j;
+    if (j > 0 && at(j - 1).is("=")) --j;
+    if (j == i || j == 0 || !at(j - 1).is("]")) return false;
+    for (; j > 0 && !at(j - 1).is(";") && !at(j - 1).is("{") && !at(j - 1).is("}"); --j) {
+      if (at(j - 1).is("*")) return false;
+    }
+    return true;
   }
 
   // constant int strides[2], as a parameter, is a pointer into that address space.
@@ -288,19 +322,39 @@ class Reader {
 
   enum class Scope { space, record, kernel, function, block };
 
+  // Where the declaration that begins at `i` has its specifiers: behind `template <...>`. In such a list `<` opens
+  // arguments behind a name, and otherwise compares.
+  size_t specifiers(size_t i) const {
+    while (at(i).is("template") && at(i + 1).is("<")) {
+      int depth = 0;
+      size_t end = i + 1;
+      for (; end + 1 < tokens_.size(); ++end) {
+        if (at(end).is("(")) end = closing(end);
+        if (at(end).is("<") && at(end - 1).is_identifier()) ++depth;
+        if (at(end).is(">") && --depth == 0) break;
+      }
+      if (end + 1 >= tokens_.size()) break;
+      i = end + 1;
+    }
+    return i;
+  }
+
   void structure() {
     std::vector<Scope> scopes = {Scope::space};
-    std::vector<std::pair<size_t, KernelText>> pending;  // kernels whose body is open, by depth
-    std::vector<std::set<std::string>> members = {{}};
-    size_t head = 0;  // where the present declaration or statement began
+    std::vector<std::pair<size_t, KernelText>> pending;         // kernels whose body is open, by depth
+    std::vector<std::map<std::string, size_t>> members = {{}};  // those with an address space, and where they begin
+    size_t head = 0;                                            // where the present declaration or statement began
     int parentheses = 0;
     for (size_t i = 0; i + 1 < tokens_.size(); ++i) {
       Token& t = tokens_[i];
+      const Scope scope = scopes.back();
       if (attributes_.count(i)) {
-        i = closing(i);
+        const size_t end = closing(i);
+        const FoundAttribute* id = scope == Scope::record ? nullptr : find_attribute(i, end, "id");
+        if (id) error(id->token, "attribute 'id' only applies to non-static data members");
+        i = end;
         continue;
       }
-      const Scope scope = scopes.back();
       const bool in_body = scope != Scope::space && scope != Scope::record;
       if (t.kind == Token::Kind::string && t.text[0] == '#') {
         if (head == i) head = i + 1;
@@ -313,6 +367,11 @@ class Reader {
       } else if (t.is("{")) {
         Scope inner = in_body ? Scope::block : opened(head, i);
         if (in_body && inner == Scope::block && is_record(head, i)) inner = Scope::record;
+        if (inner == Scope::kernel && scope == Scope::record) {
+          error(parameters(head, i) - 1, "kernel function cannot be a member function");
+        } else if (inner == Scope::function) {
+          function(head, i);
+        }
         if (inner == Scope::kernel) {
           if (auto k = kernel(head, i)) pending.emplace_back(scopes.size(), *k);
         }
@@ -338,15 +397,28 @@ class Reader {
         const bool inside_kernel = std::find(scopes.begin(), scopes.end(), Scope::kernel) != scopes.end();
         threadgroup_variable(i, inside_kernel);
       } else if (is_address_space(t) && !in_body && qualifies_member(i)) {
-        if (scope == Scope::record && !t.is("thread") && !members.back().insert(join(head, i)).second) {
+        if (t.is("threadgroup") && at(i - 1).is(")") && at(i - 2).is("(") && is_constructor(head, i)) {
+          tokens_[head].before += "typedef void msl_threadgroup_constructor; ";
+        }
+        const std::string space = "__attribute__((annotate(\"msl:this:" + t.text + "\"))) ";
+        const auto [member, first] = members.back().emplace(join(head, i), specifiers(head));
+        tokens_[member->second].before += space;
+        if (first || scope != Scope::record) {
+          t.erase();
+        } else {
           i = erase_member(head, i);
           head = i + 1;
-        } else {
-          members.back().insert(join(head, i));
-          t.erase();
         }
       }
     }
+  }
+
+  // `constexpr S() threadgroup` and the like: a name and no type.
+  bool is_constructor(size_t begin, size_t end) const {
+    const size_t name = parameters(specifiers(begin), end) - 1;
+    const Token& before = at(name - 1);
+    return name == specifiers(begin) || before.is("constexpr") || before.is("inline") || before.is("METAL_FUNC") ||
+           before.is(";") || before.is("}");
   }
 
   bool starts_statement(size_t i) const {
@@ -459,6 +531,14 @@ class Reader {
     }
   }
 
+  // The head of the definition of a function that is no kernel.
+  void function(size_t begin, size_t end) {
+    const size_t name = parameters(begin, end) - 1;
+    if (at(name).is("main")) error(name, "non-qualified function cannot be called 'main'");
+    const FoundAttribute* host_name = find_attribute(begin, end, "host_name");
+    if (host_name) error(host_name->token, "'host_name' attribute only applies to kernel functions");
+  }
+
   // The head of a kernel's definition. None for a template: its instantiations count.
   std::optional<KernelText> kernel(size_t begin, size_t end) {
     const size_t open = parameters(begin, end);
@@ -469,7 +549,7 @@ class Reader {
     mark_kernel(begin, end);
     if (at(begin).is("template")) return std::nullopt;
     const std::string host = host_name(begin, end);
-    return KernelText{host.empty() ? name : host, name};
+    return KernelText{host.empty() ? name : host, "&" + name};
   }
 
   // A declaration that ends in a semicolon at namespace or class scope.
@@ -506,11 +586,26 @@ class Reader {
       return error(i, "kernel must have void return type");
     }
     const size_t open = parameters(i, end);
-    const std::string expression = join(i, open);
+    std::string expression = "&" + join(i, open);
+    if (open < end) expression = "static_cast<void (*)" + parameter_types(open) + ">(" + expression + ")";
     const std::string host = host_name(begin, end);
     tokens_[begin].before += "MSL_INSTANTIATION(";
     tokens_[end].after += ")";
     if (!host.empty()) expose(end, {host, expression});
+  }
+
+  // As declared, for a template of this name may have others too.
+  std::string parameter_types(size_t open) const {
+    std::string text;
+    for (size_t i = open, close = closing(open); i <= close; ++i) {
+      if (attributes_.count(i)) {
+        i = closing(i);
+      } else {
+        const Token& t = at(i);
+        text += " " + t.before + (t.replaced ? t.replacement : t.text) + t.after;
+      }
+    }
+    return text;
   }
 
   void expose(size_t after, KernelText kernel) {
@@ -620,14 +715,8 @@ class Reader {
 
   // --- `c ? a : b` with vectors of different address spaces: each operand as a value
 
-  void unify_operands(const std::set<std::pair<int, int>>& places) {
-    SourceMap unused("");
-    std::map<std::pair<int, int>, size_t> by_place;
-    write(&unused, &by_place);
-    for (const auto& place : places) {
-      auto found = by_place.find(place);
-      if (found == by_place.end() || !at(found->second).is("?")) continue;
-      const size_t question = found->second;
+  void unify_operands(const std::set<size_t>& questions) {
+    for (const size_t question : questions) {
       size_t colon = question + 1;
       for (int nested = 0; colon + 1 < tokens_.size(); ++colon) {
         if (at(colon).is("(") || at(colon).is("[") || at(colon).is("{")) {
@@ -657,8 +746,8 @@ class Reader {
 
   // --- output
 
-  std::string write(SourceMap* map, std::map<std::pair<int, int>, size_t>* by_place = nullptr) const {
-    std::string text;
+  void write() {
+    std::string& text = result_.text;
     int line = 0, source_line = -1, column = 1;
     auto put = [&](const std::string& s) {
       text += s;
@@ -675,30 +764,52 @@ class Reader {
       }
       put(t.space);
       put(t.before);
-      if (map) map->add(t.line, column, source_columns_[i]);
-      if (by_place) by_place->emplace(std::pair(t.line, column), i);
+      map_.add(t.line, column, source_columns_[i]);
+      if (!(t.replaced && t.replacement.empty())) result_.places[{t.line, column}] = i;
       put(t.replaced ? t.replacement : t.text);
       put(t.after);
     }
-    return text + "\n";
+    text += '\n';
   }
 };
 
 }  // namespace
 
 ReadResult read(const std::string& preprocessed, const std::string& source, SourceMap& map, bool includes,
-                const std::set<std::pair<int, int>>& unify) {
+                const std::set<size_t>& unify) {
   return Reader(lex(preprocessed), source, map).run(includes, unify);
 }
 
-std::set<std::pair<int, int>> incompatible_vectors(const std::string& output) {
+std::set<size_t> conditionals(const ReadResult& read, const std::vector<Place>& places) {
+  const std::vector<Token>& tokens = read.tokens;
+  std::set<size_t> found;
+  for (const Place& place : places) {
+    auto next = read.places.upper_bound(place);
+    if (next == read.places.begin()) continue;
+    size_t i = std::prev(next)->second;
+    int brackets = 0, colons = 0;  // to be opened, and to be asked, on the way to the left
+    if (!tokens[i].is("?") && i > 0) --i;
+    for (; i > 0; --i) {
+      const Token& t = tokens[i];
+      if (t.is(")") || t.is("]") || t.is("}")) ++brackets;
+      if ((t.is("(") || t.is("[") || t.is("{")) && brackets-- == 0) break;
+      if (brackets == 0 && t.is(";")) break;
+      if (brackets == 0 && t.is(":")) ++colons;
+      if (brackets == 0 && t.is("?") && --colons <= 0) break;
+    }
+    if (tokens[i].is("?")) found.insert(i);
+  }
+  return found;
+}
+
+std::vector<Place> incompatible_vectors(const std::string& output) {
   static const std::regex pattern(
       R"(program_source:(\d+):(\d+): error: incompatible operand types \(.*(vec<|bfloat).*(vec<|bfloat).*)");
-  std::set<std::pair<int, int>> places;
+  std::vector<Place> places;
   std::istringstream stream(output);
   for (std::string line; std::getline(stream, line);) {
     std::smatch m;
-    if (std::regex_match(line, m, pattern)) places.emplace(std::stoi(m[1]), std::stoi(m[2]));
+    if (std::regex_match(line, m, pattern)) places.emplace_back(std::stoi(m[1]), std::stoi(m[2]));
   }
   return places;
 }

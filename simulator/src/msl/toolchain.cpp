@@ -95,18 +95,30 @@ std::string processor() {
 
 }  // namespace
 
-const Toolchain& Toolchain::instance() {
-  static const Toolchain toolchain(false);
+const Toolchain& Toolchain::instance(unsigned language_version) {
+  if (language_version >= 400) {
+    static const Toolchain toolchain(false, "-std=c++17");
+    return toolchain;
+  }
+  static const Toolchain toolchain(false, "-std=c++14");
   return toolchain;
 }
 
-const Toolchain& Toolchain::counting() {
-  static const Toolchain toolchain(true);
+const Toolchain& Toolchain::counting(unsigned language_version) {
+  if (language_version >= 400) {
+    static const Toolchain toolchain(true, "-std=c++17");
+    return toolchain;
+  }
+  static const Toolchain toolchain(true, "-std=c++14");
   return toolchain;
 }
 
-Toolchain::Toolchain(bool counting)
-    : counting_(counting), clang_(find_clang()), headers_(find_root() + "/include/metal"), cache_(find_cache()) {
+Toolchain::Toolchain(bool counting, const char* standard)
+    : counting_(counting),
+      standard_(standard),
+      clang_(find_clang()),
+      headers_(find_root() + "/include/metal"),
+      cache_(find_cache()) {
   if (!fs::is_directory(headers_)) {
     throw std::runtime_error("the headers of Metal shaders are missing: " + headers_ + " (set MPS_SIMULATOR_ROOT)");
   }
@@ -132,7 +144,7 @@ std::vector<std::string> Toolchain::flags() const {
   std::vector<std::string> f = {
       "-x",
       "c++",
-      "-std=c++14",
+      standard_,
       "-nostdinc",
       "-nostdinc++",
       "-I" + headers_,
@@ -154,6 +166,12 @@ std::vector<std::string> Toolchain::flags() const {
       "-ferror-limit=50",
       "-ftemplate-backtrace-limit=0",
       "-Wno-everything",
+      // Warnings that are errors unless somebody says otherwise, as the line above does.
+      "-Werror=c++11-narrowing",
+      "-Werror=return-mismatch",
+      "-Werror=vla-cxx-extension",
+      "-Werror=zero-length-array",
+      "-Werror=deprecated-register",
       // Beyond what a GPU gives a thread, and within the stack that a thread has here.
       "-Wframe-larger-than=65536",
       "-Werror=frame-larger-than",
@@ -271,13 +289,28 @@ std::string Toolchain::prelude() const {
   });
 }
 
-Toolchain::Output Toolchain::preprocess(const std::string& source, const std::vector<std::string>& macros) const {
-  std::vector<std::string> arguments = {"-E", "-x", "c++", "-std=c++14", "-undef", "-nostdinc", "-nostdinc++",
-                                        "-I" + headers_, "-DMSL_READER", "-fno-color-diagnostics",
-                                        "-fno-caret-diagnostics", "-w",
-                                        // As Apple documents them for macOS 14: MSL 3.1.
-                                        "-D__METAL__=1", "-D__METAL_MACOS__=1", "-D__METAL_VERSION__=310",
-                                        "-D__cpp_variable_templates=201304L", "-D__clang__=1"};
+Toolchain::Output Toolchain::preprocess(const std::string& source, const std::vector<std::string>& macros,
+                                        unsigned language_version) const {
+  std::vector<std::string> arguments = {"-E",
+                                        "-x",
+                                        "c++",
+                                        standard_,
+                                        "-undef",
+                                        "-nostdinc",
+                                        "-nostdinc++",
+                                        "-I" + headers_,
+                                        "-DMSL_READER",
+                                        "-fno-color-diagnostics",
+                                        "-fno-caret-diagnostics",
+                                        "-w",
+                                        "-D__METAL__=1",
+                                        "-D__AIR64__=1",
+                                        "-Dassert(condition)=((void)0)",
+                                        "-D__METAL_MACOS__=1",
+                                        "-D__METAL_VERSION__=" + std::to_string(language_version),
+                                        "-D__cpp_variable_templates=201304L",
+                                        "-D__clang__=1"};
+  if (language_version >= 310) arguments.push_back("-D__HAVE_BFLOAT__=1");
   for (const std::string& m : macros) arguments.push_back("-D" + m);
   return run_on(arguments, "#line 1 \"program_source\"\n" + source + "\n");
 }

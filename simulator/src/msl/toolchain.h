@@ -6,15 +6,18 @@
 #include <string>
 #include <vector>
 
+#include "msl.h"
+
 namespace mps_simulator::msl {
 
 class Toolchain {
  public:
   // Found once: the headers are in `include/metal` of MPS_SIMULATOR_ROOT, or of the folder above the one that this
   // library lies in; clang is MPS_SIMULATOR_CLANG, or clang++-19 or clang++ 19. Throws std::runtime_error.
-  static const Toolchain& instance();
+  // Versions of the language that are the same C++ share one.
+  static const Toolchain& instance(unsigned language_version = kDefaultLanguage);
   // The same, but what it compiles counts what it does: instrument.h.
-  static const Toolchain& counting();
+  static const Toolchain& counting(unsigned language_version);
 
   struct Output {
     bool ok;
@@ -22,7 +25,7 @@ class Toolchain {
   };
 
   // `clang -E` with MSL's macros and nothing of this machine's.
-  Output preprocess(const std::string& source, const std::vector<std::string>& macros) const;
+  Output preprocess(const std::string& source, const std::vector<std::string>& macros, unsigned language_version) const;
   // -fsyntax-only with a dump of the syntax tree in `out`.
   Output parse(const std::string& text) const;
   // To the shared object at `path`.
@@ -42,7 +45,7 @@ class Toolchain {
   std::string cached(const std::string& name, const std::function<bool(const std::string&)>& make) const;
 
  private:
-  explicit Toolchain(bool counting);
+  Toolchain(bool counting, const char* standard);
   Output run(std::vector<std::string> arguments) const;  // of clang
   Output run(const std::string& program, std::vector<std::string> arguments) const;
   Output run_on(std::vector<std::string> arguments, const std::string& text) const;
@@ -52,6 +55,7 @@ class Toolchain {
   std::string temporary() const;
 
   bool counting_;
+  const char* standard_;
   std::string clang_, headers_, cache_, fingerprint_;
 };
 

@@ -8,6 +8,7 @@
 #include "foundation/validation.h"
 #include "python/shader.h"
 #include "record.h"
+#include "shader_check.h"
 #include "torch/autocast.h"
 #include "torch/fallback_operators.h"
 #include "torch/hooks.h"
@@ -99,6 +100,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("torch_version", [] { return py::make_tuple(torch_version().major, torch_version().minor); });
   m.def("device_name", wrap_pybind_function(device_name));
   m.def("core_count", wrap_pybind_function(core_count));
+  m.def("check_shader", wrap_pybind_function(check_shader), py::call_guard<py::gil_scoped_release>());
   m.def("resize_storage", wrap_pybind_function(resize_python_storage));
   m.def("host_alias_storage", wrap_pybind_function(host_alias_storage));
   m.def("open_recording", wrap_pybind_function(open_recording));

@@ -30,6 +30,7 @@ typedef NS_ENUM(NSUInteger, MTLLanguageVersion) {
   MTLLanguageVersion3_1 = 196609,
   MTLLanguageVersion3_2 = 196610,
   MTLLanguageVersion4_0 = 262144,
+  MTLLanguageVersion4_1 = 262145,
 };
 
 typedef NS_ENUM(NSInteger, MTLLibraryType) {

@@ -31,12 +31,20 @@ template <class T, int N>
 struct packed_vec {
   T x, y, z;
   packed_vec() = default;
+  template <class U>
+  explicit constexpr packed_vec(vec<U, 3> v) : packed_vec(vec<T, 3>(v)) {}
+  template <class U, typename enable_if<!__is_same(U, T), int>::type = 0>
+  explicit constexpr packed_vec(packed_vec<U, 3> v) : packed_vec(vec<T, 3>(v)) {}
   constexpr packed_vec(vec<T, 3> v) : x(v.x), y(v.y), z(v.z) {}
   explicit constexpr packed_vec(T s) : x(s), y(s), z(s) {}
   constexpr packed_vec(T x, T y, T z) : x(x), y(y), z(z) {}
   constexpr operator vec<T, 3>() const {
     const packed_vec v = *this;  // one access
     return vec<T, 3>(v.x, v.y, v.z);
+  }
+  template <class U>
+  explicit constexpr operator vec<U, 3>() const {
+    return vec<U, 3>(static_cast<vec<T, 3>>(*this));
   }
   constexpr T& operator[](int i) { return (&x)[i]; }
   constexpr const T& operator[](int i) const { return (&x)[i]; }
@@ -45,12 +53,20 @@ template <class T>
 struct packed_vec<T, 2> {
   T x, y;
   packed_vec() = default;
+  template <class U>
+  explicit constexpr packed_vec(vec<U, 2> v) : packed_vec(vec<T, 2>(v)) {}
+  template <class U, typename enable_if<!__is_same(U, T), int>::type = 0>
+  explicit constexpr packed_vec(packed_vec<U, 2> v) : packed_vec(vec<T, 2>(v)) {}
   constexpr packed_vec(vec<T, 2> v) : x(v.x), y(v.y) {}
   explicit constexpr packed_vec(T s) : x(s), y(s) {}
   constexpr packed_vec(T x, T y) : x(x), y(y) {}
   constexpr operator vec<T, 2>() const {
     const packed_vec v = *this;
     return vec<T, 2>(v.x, v.y);
+  }
+  template <class U>
+  explicit constexpr operator vec<U, 2>() const {
+    return vec<U, 2>(static_cast<vec<T, 2>>(*this));
   }
   constexpr T& operator[](int i) { return (&x)[i]; }
   constexpr const T& operator[](int i) const { return (&x)[i]; }
@@ -59,12 +75,20 @@ template <class T>
 struct packed_vec<T, 4> {
   T x, y, z, w;
   packed_vec() = default;
+  template <class U>
+  explicit constexpr packed_vec(vec<U, 4> v) : packed_vec(vec<T, 4>(v)) {}
+  template <class U, typename enable_if<!__is_same(U, T), int>::type = 0>
+  explicit constexpr packed_vec(packed_vec<U, 4> v) : packed_vec(vec<T, 4>(v)) {}
   constexpr packed_vec(vec<T, 4> v) : x(v.x), y(v.y), z(v.z), w(v.w) {}
   explicit constexpr packed_vec(T s) : x(s), y(s), z(s), w(s) {}
   constexpr packed_vec(T x, T y, T z, T w) : x(x), y(y), z(z), w(w) {}
   constexpr operator vec<T, 4>() const {
     const packed_vec v = *this;
     return vec<T, 4>(v.x, v.y, v.z, v.w);
+  }
+  template <class U>
+  explicit constexpr operator vec<U, 4>() const {
+    return vec<U, 4>(static_cast<vec<T, 4>>(*this));
   }
   constexpr T& operator[](int i) { return (&x)[i]; }
   constexpr const T& operator[](int i) const { return (&x)[i]; }
@@ -90,16 +114,25 @@ MSL_PACKED_BINARY(*)
 MSL_PACKED_BINARY(/)
 #undef MSL_PACKED_BINARY
 
+template <class... A>
+struct all_numbers {
+  static const bool value = true;
+};
+template <class A, class... R>
+struct all_numbers<A, R...> {
+  static const bool value = is_number<A>::value && all_numbers<R...>::value;
+};
+
 // C columns of R rows.
 template <class T, int C, int R>
 struct matrix {
   vec<T, R> columns[C];
 
-  matrix() = default;
+  MSL_INLINE matrix() {}  // for objects in thread memory
   explicit constexpr matrix(T diagonal) : columns() {
     for (int i = 0; i < (C < R ? C : R); ++i) columns[i][i] = diagonal;
   }
-  template <class... V, typename enable_if<sizeof...(V) == C, int>::type = 0>
+  template <class... V, typename enable_if<sizeof...(V) == C && !all_numbers<V...>::value, int>::type = 0>
   constexpr matrix(V... v) : columns{vec<T, R>(v)...} {}
 
   constexpr vec<T, R>& operator[](int i) { return columns[i]; }
@@ -113,11 +146,15 @@ struct matrix {
     for (int i = 0; i < C; ++i) a[i] -= b[i];
     return a;
   }
-  friend matrix operator*(matrix a, T s) {
+  template <class S, typename enable_if<__is_same(S, T), int>::type = 0>
+  friend matrix operator*(matrix a, S s) {
     for (int i = 0; i < C; ++i) a[i] *= s;
     return a;
   }
-  friend matrix operator*(T s, matrix a) { return a * s; }
+  template <class S, typename enable_if<__is_same(S, T), int>::type = 0>
+  friend matrix operator*(S s, matrix a) {
+    return a * s;
+  }
   friend vec<T, R> operator*(matrix m, vec<T, C> v) {
     vec<T, R> r = m[0] * v[0];
     for (int i = 1; i < C; ++i) r += m[i] * v[i];

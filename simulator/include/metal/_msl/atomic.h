@@ -94,7 +94,8 @@ MSL_INLINE T update(P p, F f) {
     return msl_atomics::update<T>(object, [operand](T old) { return static_cast<T>(__VA_ARGS__); });    \
   }
 #define MSL_ATOMIC_IF(CONDITION) typename enable_if<(CONDITION), int>::type = 0
-#define MSL_ATOMICS(space)                                                                                         \
+// In threadgroup memory, floats have no arithmetic.
+#define MSL_ATOMICS(space, ADDS)                                                                                   \
   template <class T>                                                                                               \
   MSL_INLINE void atomic_store_explicit(volatile space atomic<T>* object, remove_cv_t<T> desired, memory_order) {  \
     __atomic_store_n(msl_atomics::address<T>(object), msl_atomics::encode<T>(desired), __ATOMIC_RELAXED);          \
@@ -118,15 +119,15 @@ MSL_INLINE T update(P p, F f) {
     *expected = msl_atomics::decode<T>(bits);                                                                      \
     return done;                                                                                                   \
   }                                                                                                                \
-  MSL_ATOMIC_FETCH(space, add, (is_same_v<T, int> || is_same_v<T, uint> || is_same_v<T, float>), old + operand)    \
-  MSL_ATOMIC_FETCH(space, sub, (is_same_v<T, int> || is_same_v<T, uint> || is_same_v<T, float>), old - operand)    \
+  MSL_ATOMIC_FETCH(space, add, (is_same_v<T, int> || is_same_v<T, uint> || ADDS), old + operand)                   \
+  MSL_ATOMIC_FETCH(space, sub, (is_same_v<T, int> || is_same_v<T, uint> || ADDS), old - operand)                   \
   MSL_ATOMIC_FETCH(space, and, (is_same_v<T, int> || is_same_v<T, uint>), old& operand)                            \
   MSL_ATOMIC_FETCH(space, or, (is_same_v<T, int> || is_same_v<T, uint>), old | operand)                            \
   MSL_ATOMIC_FETCH(space, xor, (is_same_v<T, int> || is_same_v<T, uint>), old ^ operand)                           \
   MSL_ATOMIC_FETCH(space, max, (is_same_v<T, int> || is_same_v<T, uint>), old > operand ? old : operand)           \
   MSL_ATOMIC_FETCH(space, min, (is_same_v<T, int> || is_same_v<T, uint>), old < operand ? old : operand)
-MSL_ATOMICS(device)
-MSL_ATOMICS(threadgroup)
+MSL_ATOMICS(device, (is_same_v<T, float>))
+MSL_ATOMICS(threadgroup, false)
 #undef MSL_ATOMICS
 #undef MSL_ATOMIC_FETCH
 #undef MSL_ATOMIC_IF

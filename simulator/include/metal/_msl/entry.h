@@ -1,6 +1,7 @@
 // What the compiler's rewriting of a shader refers to: kernel arguments, threadgroup variables, function constants.
 #pragma once
 
+#include "aggregate.h"
 #include "fiber.h"
 #include "traits.h"
 
@@ -128,13 +129,11 @@ struct Pointee {
   static constexpr unsigned alignment = 1;
 };
 template <class T>
-struct Pointee<T*> {
-  static constexpr unsigned alignment = alignof(T);
-};
-template <class T>
 struct Pointee<T&> {
   static constexpr unsigned alignment = alignof(T);
 };
+template <class T>
+struct Pointee<T*> : Pointee<typename metal::conditional_t<__is_void(T), char, T>&> {};
 template <unsigned N>
 struct Alignments {
   unsigned at[N + 1];
@@ -166,10 +165,23 @@ MSL_INLINE void call(void (*kernel)(A...), const Argument* arguments) {
   call(kernel, arguments, typename MakeIndices<sizeof...(A)>::type());
 }
 
+// Whether a variable of this type can be in threadgroup memory: without a constructor, or with one for that memory,
+// which the reader marks.
+template <class T, class = void>
+struct IsConstructed {
+  static const bool value = __is_trivially_constructible(T);
+};
+template <class T>
+struct IsConstructed<T, typename T::msl_threadgroup_constructor> {
+  static const bool value = true;
+};
+
 // A threadgroup variable of a kernel: its place in the arena. Its size goes into a section of the object, where the
 // executor finds it: only variables of code that was really generated are counted.
 template <unsigned Id, class T>
 MSL_INLINE T& threadgroup_variable() {
+  static_assert(IsConstructed<metal::remove_addrspace_t<__remove_all_extents(T)>>::value,
+                "no matching constructor for initialization of a threadgroup variable");
   __asm__ volatile(
       ".pushsection msl_threadgroup,\"a\",@progbits\n\t"
       ".quad %c0, %c1, %c2\n\t"
@@ -202,15 +214,25 @@ struct FunctionConstant {
 };
 
 // `c ? Value(), a : Value(), b`: vectors and bfloats as values, so that both have one type whatever address spaces they
-// came from.
+// came from. Anything else, as in other instantiations of a template, remains what it is.
 struct Value {};
 template <class T, int N>
 constexpr msl_types::vec<T, N> operator,(Value, msl_types::vec<T, N> v) {
   return v;
 }
-constexpr bfloat operator,(Value, bfloat v) { return v; }
+template <class T, int N>
+constexpr msl_types::packed_vec<T, N> operator,(Value, msl_types::packed_vec<T, N> v) {
+  return v;
+}
+template <class T, MSL_REQUIRES(__is_same(T, bfloat))>
+constexpr T operator,(Value, T v) {
+  return v;
+}
 
 // A string literal, which is in the constant address space.
-MSL_INLINE constant char* literal(const char* text) { return (constant char*)text; }
+template <size_t N>
+constexpr constant char (&literal(const char (&text)[N]))[N] {
+  return (constant char(&)[N])text;
+}
 
 }  // namespace msl_runtime

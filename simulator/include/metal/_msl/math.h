@@ -8,21 +8,6 @@
 #include "constants.h"
 #include "traits.h"
 
-namespace msl_types {
-
-template <class... A>
-struct all_integral;
-template <>
-struct all_integral<> {
-  static const bool value = true;
-};
-template <class A, class... R>
-struct all_integral<A, R...> {
-  static const bool value = __is_integral(A) && all_integral<R...>::value;
-};
-
-}  // namespace msl_types
-
 #define MSL_IF MSL_REQUIRES
 #define MSL_EACH_INTEGER(M) M(char) M(uchar) M(short) M(ushort) M(int) M(uint) M(long) M(ulong)
 
@@ -88,8 +73,6 @@ struct all_integral<A, R...> {
 #define MSL_FLOAT_1(name, ...)                                                            \
   MSL_INLINE float name(float x) { return __VA_ARGS__; }                                  \
   MSL_INLINE half name(half x) { return static_cast<half>(name(static_cast<float>(x))); } \
-  template <class A, MSL_IF(__is_integral(A))>                                            \
-  void name(A x) = delete;                                                                \
   MSL_VECTOR_1(name)
 
 #define MSL_FLOAT_2(name, ...)                                                    \
@@ -98,10 +81,6 @@ struct all_integral<A, R...> {
     return static_cast<half>(name(static_cast<float>(x), static_cast<float>(y))); \
   }                                                                               \
   MSL_VECTOR_2(name)
-#define MSL_FLOAT_ONLY_2(name, ...)                                         \
-  MSL_FLOAT_2(name, __VA_ARGS__)                                            \
-  template <class A, class B, MSL_IF(msl_types::all_integral<A, B>::value)> \
-  void name(A x, B y) = delete;
 
 #define MSL_FLOAT_3(name, ...)                                                                           \
   MSL_INLINE float name(float x, float y, float z) { return __VA_ARGS__; }                               \
@@ -109,10 +88,6 @@ struct all_integral<A, R...> {
     return static_cast<half>(name(static_cast<float>(x), static_cast<float>(y), static_cast<float>(z))); \
   }                                                                                                      \
   MSL_VECTOR_3(name)
-#define MSL_FLOAT_ONLY_3(name, ...)                                                     \
-  MSL_FLOAT_3(name, __VA_ARGS__)                                                        \
-  template <class A, class B, class C, MSL_IF(msl_types::all_integral<A, B, C>::value)> \
-  void name(A x, B y, C z) = delete;
 
 namespace metal {
 
@@ -181,7 +156,7 @@ MSL_INLINE float msl_smoothstep(float a, float b, float x) {
   return t * t * (3.0f - 2.0f * t);
 }
 
-MSL_MATH_FUNCTIONS(MSL_FLOAT_1, MSL_FLOAT_ONLY_2, MSL_FLOAT_ONLY_3)
+MSL_MATH_FUNCTIONS(MSL_FLOAT_1, MSL_FLOAT_2, MSL_FLOAT_3)
 
 // --- min, max, abs, clamp: of floating-point numbers and of integers
 
@@ -247,6 +222,17 @@ MSL_INLINE half abs(half x) { return static_cast<half>(__builtin_fabsf(x)); }
     return static_cast<T>((base & ~mask) | ((static_cast<make_unsigned_t<T>>(insert) << offset) & mask));         \
   }
 MSL_EACH_INTEGER(MSL_INTEGER_FUNCTIONS)
+
+// Two bfloats convert to any of these types, and to none better than to another.
+#define MSL_AMBIGUOUS(name)                                              \
+  template <class T, MSL_IF(__is_same(T, bfloat))>                       \
+  void name(T x, T y);                                                   \
+  template <class T, MSL_IF(__is_same(T, bfloat)), class another = void> \
+  void name(T x, T y);
+MSL_AMBIGUOUS(max)
+MSL_AMBIGUOUS(min)
+#undef MSL_AMBIGUOUS
+
 #undef MSL_INTEGER_FUNCTIONS
 
 MSL_INLINE int mul24(int x, int y) { return (x << 8 >> 8) * (y << 8 >> 8); }
@@ -351,15 +337,15 @@ MSL_INLINE vec<T, 4> select(vec<T, 4> a, vec<T, 4> b, bool4 c) {
 
 // --- geometric
 
-template <class T>
+template <class T, MSL_IF(!__is_integral(T))>
 MSL_INLINE T dot(vec<T, 2> a, vec<T, 2> b) {
   return a.x * b.x + a.y * b.y;
 }
-template <class T>
+template <class T, MSL_IF(!__is_integral(T))>
 MSL_INLINE T dot(vec<T, 3> a, vec<T, 3> b) {
   return a.x * b.x + a.y * b.y + a.z * b.z;
 }
-template <class T>
+template <class T, MSL_IF(!__is_integral(T))>
 MSL_INLINE T dot(vec<T, 4> a, vec<T, 4> b) {
   return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w;
 }
@@ -448,6 +434,8 @@ MSL_PRECISION_NAMESPACE(precise)
 template <class To, class From>
 MSL_INLINE constexpr To as_type(From from) {
   static_assert(sizeof(To) == sizeof(From), "as_type needs types of equal size");
-  static_assert(!__is_pointer(To) && !__is_pointer(From), "as_type of a pointer");
+  static_assert(msl_types::is_number<typename msl_types::element_of<To>::type>::value &&
+                    msl_types::is_number<typename msl_types::element_of<From>::type>::value,
+                "as_type cast of what is neither a number nor a vector is not allowed");
   return __builtin_bit_cast(To, from);
 }

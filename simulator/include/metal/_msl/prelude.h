@@ -15,4 +15,5 @@
 #include "simd.h"
 #include "traits.h"
 #include "uniform.h"
+#include "unsupported.h"
 #include "vec.h"

@@ -110,6 +110,9 @@ struct splats {
 #define MSL_VEC_COMMON                                                                               \
   constexpr T& operator[](int i) { return (&x)[i]; }                                                 \
   constexpr const T& operator[](int i) const { return (&x)[i]; }                                     \
+  template <class I, typename enable_if<is_number<I>::value && !__is_integral(I), int>::type = 0>    \
+  void operator[](I i) const = delete;                                                               \
+  static_assert(is_number<T>::value, "a vector has scalar components");                              \
   vec() = default;                                                                                   \
   template <class S, typename enable_if<splats<S, T>::value, int>::type = 0>                         \
   constexpr vec(S s) : vec(static_cast<T>(s), msl_splat()) {}                                        \
