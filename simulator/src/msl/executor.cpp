@@ -102,6 +102,9 @@ class Region {
     munmap(reinterpret_cast<void*>(base + size), begin + size - base);
     base_ = reinterpret_cast<unsigned char*>(base);
     open(base_, msl_runtime::kStackBytes);
+    p = mmap(nullptr, sizeof(msl_runtime::Matrices), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) throw std::runtime_error("no address space for the matrices of simdgroups");
+    worker().matrices = static_cast<msl_runtime::Matrices*>(p);
     worker().fail = &fail;
     if (checks_enabled()) worker().checks = new msl_runtime::Checks{};
     prepare_switch(worker());
@@ -219,6 +222,7 @@ class Job {
     w.parity = msl_runtime::kBarrierEven;
     w.fault = Fault::none;
     std::memset(w.waits, 0, w.threads * sizeof(w.waits[0]));
+    std::memset(w.matrices->operations, 0, w.threads * sizeof(w.matrices->operations[0]));
     // Not zero: a kernel that relies on zeroed threadgroup memory shall not pass. All ones is a NaN of every type.
     std::memset(w.arena, 0xff, launch_.arena_bytes);
     ++w.epoch;

@@ -133,8 +133,61 @@ MSL_RUNTIME void threadgroup_barrier(unsigned site, [[maybe_unused]] unsigned fl
   } while (static_cast<int>(w.arrivals - target) < 0);
 }
 
+// Lane 0 may not be so far ahead of a lane that it forgets what that one may ask for: results of the last
+// kRemembered / 2 operations. It looks every kRemembered / 4. Who has returned, or waits at a barrier, will not ask.
+MSL_RUNTIME bool is_far_ahead(Worker& w, unsigned leader) {
+  const unsigned incomplete_barrier = w.arrivals != w.target ? w.parity : kDone;
+  for (unsigned t = leader + 1; t < leader + kSimdWidth; ++t) {
+    const bool asks = w.waits[t] != kDone && w.waits[t] != incomplete_barrier;
+    if (asks && w.matrices->operations[t] + kRemembered / 4 < w.matrices->operations[leader]) return true;
+  }
+  return false;
+}
+
+MSL_RUNTIME bool is_waiting_for_matrices(Worker& w, unsigned thread_index) {
+  const unsigned leader = thread_index / kSimdWidth * kSimdWidth;
+  if (w.waits[thread_index] == kFollowers) return is_far_ahead(w, leader);
+  return w.waits[thread_index] == kLeader && w.matrices->operations[leader] < w.matrices->awaited[thread_index];
+}
+
+MSL_INLINE unsigned next_in_simdgroup(const Worker& w, unsigned fiber) {
+  const unsigned place = w.first + fiber, begin = place / kSimdWidth * kSimdWidth;
+  const unsigned first_fiber = begin > w.first ? begin - w.first : 0;
+  return place + 1 < begin + kSimdWidth && place + 1 < w.threads ? fiber + 1 : first_fiber;
+}
+
+// Goes on when lane 0 has come to so many matrix operations. (Alone, so that no lane needs to meet the others: a lane
+// may ask for its elements where others do not.)
+inline __attribute__((noinline, no_sanitize("address", "alignment"))) void await_leader(unsigned operation,
+                                                                                        unsigned site) {
+  Worker& w = worker();
+  const unsigned fiber = this_fiber(), thread_index = w.order[w.first + fiber], leader = thread_index / kSimdWidth * kSimdWidth;
+  if (w.matrices->operations[leader] >= operation) return;
+  w.suspended = 1;
+  w.matrices->awaited[thread_index] = operation;
+  w.waits[thread_index] = kLeader;
+  do {
+    const unsigned wait = w.waits[leader];
+    if (wait == kDone || (wait == w.parity && w.arrivals != w.target)) w.fail(&w, Fault::partial_simd_barrier, site, 0);
+    switch_fiber(w, fiber, next_in_simdgroup(w, fiber));
+  } while (is_waiting_for_matrices(w, thread_index));
+  w.waits[thread_index] = kRunnable;
+}
+
+inline __attribute__((noinline, no_sanitize("address", "alignment"))) void await_followers() {
+  Worker& w = worker();
+  const unsigned fiber = this_fiber(), thread_index = w.order[w.first + fiber];
+  if (!is_far_ahead(w, thread_index)) return;
+  w.suspended = 1;
+  w.waits[thread_index] = kFollowers;
+  do {
+    switch_fiber(w, fiber, next_in_simdgroup(w, fiber));
+  } while (is_waiting_for_matrices(w, thread_index));
+  w.waits[thread_index] = kRunnable;
+}
+
 // Ends the simdgroup operation at `site` if every lane of the simdgroup is in it or cannot come: it waits at a
-// threadgroup barrier that is not complete, or has returned. Those lanes are inactive, as on a GPU.
+// threadgroup barrier that is not complete, or for a matrix, or has returned. Those lanes are inactive, as on a GPU.
 #ifdef MSL_CHECKS
 MSL_RUNTIME
 #else
@@ -151,7 +204,7 @@ void try_complete(Worker& w, unsigned simdgroup, unsigned site, bool all, [[mayb
       mask |= 1u << i;
     } else if (wait >= kFirstSite) {
       other_site = wait;
-    } else if (wait != kDone && wait != incomplete_barrier) {
+    } else if (wait != kDone && wait != incomplete_barrier && !is_waiting_for_matrices(w, begin + i)) {
       return;
     }
   }
@@ -195,9 +248,7 @@ struct Exchange {
 
   // The lanes that took part.
   MSL_RUNTIME unsigned meet(unsigned site, bool all = false, unsigned flags = 0) const {
-    const unsigned place = w.first + fiber, begin = place / kSimdWidth * kSimdWidth, thread_index = w.order[place];
-    const unsigned first_fiber = begin > w.first ? begin - w.first : 0;
-    const unsigned next = place + 1 < begin + kSimdWidth && place + 1 < w.threads ? fiber + 1 : first_fiber;
+    const unsigned thread_index = w.order[w.first + fiber], next = next_in_simdgroup(w, fiber);
     w.suspended = 1;
     w.waits[thread_index] = site;
     do {

@@ -40,7 +40,15 @@ constexpr unsigned long kStackBytes = 1ul << kStackShift;
 constexpr unsigned long kRegionBytes = 1ul << 28;  // 1 Worker and 1024 stacks, and a power of two: mostly never touched
 
 // What a thread waits for. Anything else is a simdgroup operation, named by its place in the source (MSL_SITE).
-enum Wait : unsigned { kRunnable = 0, kDone = 1, kBarrierEven = 2, kBarrierOdd = 3, kFirstSite = 256 };
+enum Wait : unsigned {
+  kRunnable = 0,
+  kDone = 1,
+  kBarrierEven = 2,
+  kBarrierOdd = 3,
+  kLeader = 4,     // the result of a matrix operation, which lane 0 has
+  kFollowers = 5,  // lane 0, before it forgets results that others may ask for
+  kFirstSite = 256,
+};
 
 enum class Fault : unsigned {
   none,
@@ -74,6 +82,14 @@ struct Simdgroup {
   unsigned char slots[2][kSimdWidth][32];
 };
 
+// Of kernels that use thread_elements().
+constexpr unsigned kRemembered = 256;  // results of matrix operations, of each simdgroup
+struct Matrices {
+  unsigned operations[kMaxThreads];  // that each thread has come to
+  unsigned awaited[kMaxThreads];     // the one whose result it waits for
+  alignas(64) unsigned char results[kSimdgroups][kRemembered][8 * 8 * 4];  // by number
+};
+
 struct Checks;
 struct Counting;
 
@@ -98,6 +114,7 @@ struct Worker {
   void* threadgroup_memory[kBuffers];
   void* threadgroup_variables[kVariables];
 
+  Matrices* matrices;
   Checks* checks;      // null: the kernel is compiled without
   Counting* counting;  // null: the kernel is compiled without
 
