@@ -389,6 +389,69 @@ def test_products_of_thread_elements():
     assert torch.equal(out.cpu(), a @ b + c)
 
 
+ASKING = """
+    // Sums of products, and then each lane's elements of the last ones, as it chooses; twice, with no barrier between.
+    kernel void f(device float* out, device const float* x, constant int& length, constant int& silent,
+                  ushort lane [[thread_index_in_simdgroup]]) {
+      simdgroup_float8x8 a, b, sum[4];
+      for (int i = 0; i < 4; ++i) sum[i] = simdgroup_float8x8(0);
+      for (int round = 0; round < 2; ++round) {
+        for (int k = 0; k < length; ++k) {
+          simdgroup_load(b, x + k % 4 * 64);
+          for (int i = 0; i < 4; ++i) {
+            simdgroup_load(a, x + (i + k) % 4 * 64);
+            simdgroup_multiply_accumulate(sum[i], a, b, sum[i]);
+          }
+        }
+        float factor = 1;
+        if (lane % 2 == 0) factor = simd_sum(1.0f) > 0;  // some wait for each other, others for lane 0
+        simdgroup_float8x8 results[4] = {sum[0], sum[1], sum[2], sum[3]};
+        for (int i = 3; i >= 0; --i) {
+          if (lane % 4 == silent || (lane + i) % 5 == 0) continue;
+          for (int e = 0; e < 2 - lane % 2; ++e) {
+            out[(round * 4 + i) * 64 + lane * 2 + e] = factor * results[i].thread_elements()[e];
+          }
+        }
+      }
+    }
+"""
+
+
+# Where lane 0 is silent nothing keeps it from going on with the next round before others have asked.
+@pytest.mark.parametrize("silent", [0, 1, 4])
+@pytest.mark.parametrize("length", [1, 400])
+def test_thread_elements_of_some_lanes(length, silent):
+    x = torch.randint(-2, 3, (4, 8, 8), generator=torch.Generator().manual_seed(1)).float()
+    out = torch.zeros(2 * 4 * 64, device="mps")
+    library(ASKING).f(out, x.to("mps"), length, silent, threads=32, group_size=32)
+    sums = [sum(x[(i + k) % 4] @ x[k % 4] for k in range(length)) for i in range(4)]
+    expected = torch.zeros(2, 4, 32, 2)
+    for i in range(4):
+        for lane in range(32):
+            row, column = (lane // 4 & 4) + lane // 2 % 4, (lane // 4 & 2) * 2 + lane % 2 * 2
+            count = 0 if lane % 4 == silent or (lane + i) % 5 == 0 else 2 - lane % 2
+            own = sums[i][row, column : column + count]
+            expected[:, i, lane, :count] = torch.stack([own, 2 * own])
+    assert torch.equal(out.cpu(), expected.flatten())
+
+
+def test_thread_elements_in_every_order(tmp_path):
+    script = tmp_path / "order.py"
+    script.write_text(
+        "import torch\n"
+        f"f = torch.mps.compile_shader({HEADER + ASKING!r}).f\n"
+        "out = torch.zeros(512, device='mps')\n"
+        "f(out, torch.arange(256.0, device='mps') % 5, 70, 1, threads=32, group_size=32)\n"
+        "print(out.tolist())\n"
+    )
+    results = set()
+    for order in ("forward", "reverse", "random:1", "random:2"):
+        environment = {**os.environ, "MPS_SIMULATOR_ORDER": order}
+        done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+        results.add(done.stdout)
+    assert len(results) == 1 and results.pop().count("0.0, 0.0") < 200
+
+
 # --- faults
 
 FAULTS = {

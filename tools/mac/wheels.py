@@ -58,7 +58,7 @@ def torch(version: str) -> Wheel:
 
 
 # Apple's metal-cpp, as of macOS 26 and as of macOS 14: what only the first has is newer than the macOS we build for.
-METAL_CPP = Wheel("mlx-metal", "0.32.4", ("mlx/include/metal_cpp/*",))
+METAL_CPP = Wheel("mlx-metal", "0.32.4", ("mlx/include/metal_cpp/*", "mlx/include/mlx/backend/metal/kernels/*"))
 METAL_CPP_14 = Wheel("mlx", "0.10.0", ("mlx/include/metal_cpp/*",))
 
 
