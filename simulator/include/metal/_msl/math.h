@@ -272,7 +272,7 @@ MSL_INLINE vec<T, N> sincos(vec<T, N> x, thread vec<T, N>& c) {
 template <class T, MSL_IF(__is_same(T, float) || __is_same(T, half))>
 MSL_INLINE T modf(T x, thread T& whole) {
   whole = trunc(x);
-  return copysign(isinf(x) ? T(0) : T(x - whole), x);
+  return copysign(__builtin_isinf(static_cast<float>(x)) ? T(0) : T(x - whole), x);
 }
 template <class T, MSL_IF(__is_same(T, float) || __is_same(T, half))>
 MSL_INLINE T frexp(T x, thread int& exponent) {
