@@ -126,16 +126,18 @@ class Reader {
 
   // The `>` that closes the `<` at `i`, or `i` itself when it is no template argument list.
   size_t closing_angle(size_t i) const {
+    const bool parameters = i > 0 && at(i - 1).is("template");
     int depth = 0;
     for (size_t j = i; j < tokens_.size() - 1; ++j) {
       const Token& t = tokens_[j];
       if (t.is("(") || t.is("[")) {
         j = closing(j);
       } else if (t.is("<")) {
-        ++depth;
+        depth += at(j - 1).is_identifier();  // else it compares
       } else if (t.is(">") && --depth == 0) {
         return j;
-      } else if (t.is(";") || t.is("{") || t.is("}") || t.is(")") || t.is("]") || t.is("&&") || t.is("||")) {
+      } else if (t.is(";") || t.is("{") || t.is("}") || t.is(")") || t.is("]") ||
+                 (!parameters && (t.is("&&") || t.is("||")))) {
         return i;
       }
     }

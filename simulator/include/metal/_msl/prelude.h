@@ -10,6 +10,7 @@
 #include "compute.h"
 #include "count.h"
 #include "entry.h"
+#include "logging.h"
 #include "math.h"
 #include "scalar.h"
 #include "simd.h"
