@@ -324,18 +324,11 @@ class Reader {
 
   enum class Scope { space, record, kernel, function, block };
 
-  // Where the declaration that begins at `i` has its specifiers: behind `template <...>`. In such a list `<` opens
-  // arguments behind a name, and otherwise compares.
+  // Where the declaration that begins at `i` has its specifiers: behind `template <...>`.
   size_t specifiers(size_t i) const {
     while (at(i).is("template") && at(i + 1).is("<")) {
-      int depth = 0;
-      size_t end = i + 1;
-      for (; end + 1 < tokens_.size(); ++end) {
-        if (at(end).is("(")) end = closing(end);
-        if (at(end).is("<") && at(end - 1).is_identifier()) ++depth;
-        if (at(end).is(">") && --depth == 0) break;
-      }
-      if (end + 1 >= tokens_.size()) break;
+      const size_t end = closing_angle(i + 1);
+      if (end == i + 1) break;
       i = end + 1;
     }
     return i;
