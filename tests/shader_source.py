@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +18,9 @@ def kernels() -> str:
     listed = re.search(r"set\(metal_sources\s(.*?)\)", (ROOT / "CMakeLists.txt").read_text(), re.DOTALL)
     sources = ";".join(listed[1].replace("${CMAKE_SOURCE_DIR}", str(ROOT)).split())
     cmake = shutil.which("cmake", path=sysconfig.get_path("scripts")) or "cmake"
-    script = ROOT / "cmake" / "embed_metal.cmake"
-    command = [cmake, f"-DSOURCES={sources}", "-DOUTPUT=/dev/stdout", "-P", script]
-    written = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return re.search(r'R"METAL\((.*)\)METAL"', written, re.DOTALL)[1]
+    with tempfile.TemporaryDirectory() as folder:
+        text, output = Path(folder, "kernels.metal"), Path(folder, "shader_source.cpp")
+        script = ROOT / "cmake" / "embed_metal.cmake"
+        command = [cmake, f"-DSOURCES={sources}", f"-DTEXT={text}", f"-DOUTPUT={output}", "-P", script]
+        subprocess.run(command, capture_output=True, check=True)
+        return text.read_text()
