@@ -315,7 +315,11 @@ def test_structs_are_copied_between_address_spaces():
     x = floats(8)
     run(
         """
-        struct Base { float a[2]; float sum() const { return a[0] + a[1]; } };
+        struct Base {
+          float a[2];
+          float sum() const thread { return a[0] + a[1]; }
+          float sum() const device { return a[0] + a[1]; }
+        };
         struct Derived : Base { int n; bfloat b; Derived() = default; Derived(int n_) : n(n_) {} };
         float total(Base base) { return base.sum(); }
         template <typename T> T load(const device T* p) { return *p; }

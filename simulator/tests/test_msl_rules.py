@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import msl_rules
 import pytest
@@ -21,6 +22,12 @@ def test_rule(rule):
             continue
         assert re.search(r"^program_source:\d+:\d+: error: ", said), f"accepted in version {version}:\n{source}{said}"
         assert rule.words in said, said
+
+
+def test_the_documented_counts():
+    documented = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text()
+    assert f"| agrees | {len(SETTLED)} |" in documented
+    assert f"| not settled | {len(msl_rules.RULES) - len(SETTLED)} |" in documented
 
 
 def test_every_rule_is_there_once():

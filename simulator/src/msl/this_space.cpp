@@ -183,7 +183,7 @@ void ThisSpace::report(const Error& error) const {
     if (!m || serves(*m, space_in(c.object))) continue;
     error(c.where, "cannot initialize object parameter of a member function for objects in " +
                        (m->spaces.empty() ? "thread" : m->spaces.front()) + " memory with an expression of type '" +
-                       msl_names(c.object) + "'");
+                       msl_names(c.object.substr(0, c.object.find(" *"))) + "'");
   }
   for (const Use& u : uses_) {
     const Method* in = find(u.in);
