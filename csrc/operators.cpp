@@ -44,7 +44,6 @@ at::MemoryFormat result_format(const at::Tensor& input, const at::Tensor& weight
 }
 
 std::atomic<Backend> current_backend{Backend::none};
-bool torch_has_autocast = false;  // written once, before the kernel that reads it is registered
 
 bool kernels_serve() { return backend() == Backend::kernels && !unavailable_reason(); }
 
@@ -212,6 +211,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
 }
 
 #ifdef MPS_CONV_TRANSPOSE3D_HAS_AUTOCAST
+bool torch_has_autocast = false;  // written once, before the kernel that reads it is registered
+
 void note_torch_autocast() {
   constexpr auto kKey = c10::DispatchKey::AutocastMPS;
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("aten::conv_transpose3d", "input");
