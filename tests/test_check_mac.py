@@ -143,6 +143,16 @@ def test_clean_source_passes(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
     assert "setBytes:length:atIndex:" in bundle.selectors(target)
 
 
+def test_catching_an_exception_of_objective_c_passes(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
+    source, target = tmp_path / "f.mm", tmp_path / "f.so"
+    caught = '@try { [buffer contents]; } @catch (NSException* exception) { NSLog(@"%@", [exception reason]); }'
+    source.write_text(METAL + f"void f(id<MTLBuffer> buffer) {{ {caught} }}")
+    toolchain = Toolchain(tmp_path)
+    assert toolchain.compile(source, tmp_path / "f.o").errors == []
+    assert toolchain.link([tmp_path / "f.o"], target, apple).errors == []
+    assert bundle.examine(target).problems == []
+
+
 def test_symbols_that_nobody_exports_are_refused_by_name(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
     source, target = tmp_path / "f.mm", tmp_path / "f.so"
     source.write_text(NOT_EXPORTED)

@@ -126,7 +126,9 @@ def test_matrix_product():
     parameters = torch.frombuffer(bytearray(sizes), dtype=torch.uint8).to("mps")
     text = source("steel_gemm_fused")
     for constant, value in {"has_batch": 0, "use_out_source": 0, "do_axpby": 0}.items():
-        text = re.sub(rf"constant bool {constant} \[\[function_constant\(\d+\)\]\];", f"#define {constant} {value}", text)
+        text = re.sub(
+            rf"constant bool {constant} \[\[function_constant\(\d+\)\]\];", f"#define {constant} {value}", text
+        )
     text = re.sub(r"constant bool (align_[MNK]) \[\[function_constant\(\d+\)\]\];", r"constant bool \1 = true;", text)
     gemm = torch.mps.compile_shader(text).kernel0
     gemm(a.to("mps"), b.to("mps"), out, out, parameters, threads=(32 * n // 32, 2 * m // 32, 2), group_size=(32, 2, 2))

@@ -134,6 +134,9 @@ class Toolchain:
             exports[framework] |= {f"_OBJC_CLASS_$_{name}", f"_OBJC_METACLASS_$_{name}"}
         exports["Metal"] |= {f"_{name}" for name in {*apple.functions, *apple.constants} if name.startswith("MTL")}
         exports["Foundation"] |= {f"_{name}" for name in apple.constants if name.startswith("NS")} | {"_NSLog"}
+        # Neither torch nor metal-cpp needs these. pyobjc-core's extension module imports them.
+        exports["Foundation"].add("_OBJC_CLASS_$_NSException")
+        exports["libobjc"].add("___objc_personality_v0")
         for name, symbols in exports.items():
             library = name.startswith("lib")
             path = place / f"{name}.tbd" if library else place / f"{name}.framework" / f"{name}.tbd"
