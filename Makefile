@@ -6,7 +6,7 @@ clang-format := .venv/bin/clang-format
 native-sources = $(shell find benchmarks csrc metal simulator tests -not -path '*/build/*' | grep -E '\.(h|c|cpp|m|mm|metal)$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-nnunet demo-tutorial test bench calibrate check-mac mutants lint format clean
+.PHONY: help setup demo demo-nnunet demo-tutorial test fuzz bench calibrate check-mac mutants lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ demo-tutorial: setup ## the UNETR tutorial from files to segmentation, in mixed 
 test: ## run all tests; this is what continuous integration does
 	@tools/setup/setup.sh nnunetv2
 	@tools/test.sh
+
+fuzz: setup ## make calls at random and hold them against the CPU; ARGS="--minutes 30"
+	@$(python) tools/fuzz.py $(ARGS)
 
 bench: setup ## the kernels on the calls of 17 networks, beside other ways, on the model of Apple's GPUs
 	@$(python) benchmarks/bench.py $(ARGS)

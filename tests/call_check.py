@@ -1,0 +1,266 @@
+"""What is right for a call of ConvTranspose3d (calls.py), and how a result may differ from it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import error_bound
+import torch
+import torch.nn.functional as F
+from calls import (
+    HYPER_PARAMETERS,
+    MOST_ELEMENTS,
+    Call,
+    Convolution,
+    elements_of,
+    forced,
+    is_legal,
+    run,
+    shapes_of,
+    tensors_of,
+    values_in,
+)
+from definition import conv_transpose3d_by_definition
+
+from mps_conv_transpose3d import _explain
+from mps_conv_transpose3d._arguments import Geometry
+from reference import DTYPES, Tensors, largest, map_tensors, unit_in_last_place
+
+INT32 = 2**31
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An exception: its type and its first line."""
+
+    kind: type[Exception]
+    words: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Refusal:
+        return cls(type(error), str(error).split("\n", 1)[0])
+
+
+def outcome(function: Callable[[], Tensors]) -> Tensors | Refusal:
+    try:
+        return function()
+    except Exception as error:
+        return Refusal.of(error)
+
+
+def is_tame(call: Call) -> bool:
+    """Whether the CPU, which keeps hyper-parameters and some products of them in 32 bits, may be asked."""
+    values = [v for name in HYPER_PARAMETERS for v in values_in(getattr(call, name))]
+    g = call.geometry
+    if g is None:
+        return all(-INT32 <= value < INT32 for value in values)
+    axes = zip(g.input, g.kernel, g.stride, g.padding, g.output_padding, g.dilation)
+    if not all(
+        max(abs(s) * i, 2 * abs(p), abs(op), abs(d) * k, abs(s), abs(d)) < INT32 / 8 for i, k, s, p, op, d in axes
+    ):
+        return False
+    return elements_of(g) <= MOST_ELEMENTS
+
+
+@dataclass(frozen=True)
+class Observation:
+    """How one result of a legal call compares."""
+
+    what: str
+    method: str
+    dtype: str
+    of_allowed: float  # the largest error of an element, over what it is allowed
+    of_root: float  # and over sqrt(K) * 2**-24 * (sum of |products|), once the dtype's own rounding is taken off
+    of_cpu: float  # the largest error over that of the CPU, which rounds a float32 result once
+    beyond_cpu: bool  # whether it is over twice the CPU's and one unit in the last place of the largest value
+
+
+def check(call: Call, backend: str = "kernels") -> list[Observation] | Refusal:
+    """Makes a call on device `mps`. Raises AssertionError where it is not right; else tells how it went."""
+    tensors = tensors_of(call, "mps")
+    before = map_tensors(torch.Tensor.cpu, tensors)
+    with forced(call):
+        actual = outcome(lambda: map_tensors(torch.Tensor.cpu, _on_mps(run(call, tensors))))
+    torch.mps.synchronize()  # what went wrong on the device is raised here, if it was not before
+    for name, tensor in tensors.items():
+        assert _same_bits(tensor.cpu(), before[name]), f"{name} has been written to"
+    if is_tame(call):
+        return _check_against_cpu(call, actual, backend)
+    return _check_large(call, actual, backend)
+
+
+def _on_mps(results: Tensors) -> Tensors:
+    for name, tensor in results.items():
+        assert tensor.device.type == "mps", f"{name} is on {tensor.device}"
+    return results
+
+
+def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a, b) if a.isfinite().all() else torch.equal(a.isnan(), b.isnan())
+
+
+def _check_against_cpu(call: Call, actual: Tensors | Refusal, backend: str) -> list[Observation] | Refusal:
+    if _has_another_batch(call):
+        assert isinstance(actual, Refusal), "a gradient of another batch size, which the CPU reads past, is not refused"
+        return actual
+    on_cpu = tensors_of(call, "cpu")
+    # Of a bfloat16 or float16 result the CPU's is that of float32, rounded once. oneDNN has no words of its own for what
+    # it refuses, and its backward pass in bfloat16 may end the process.
+    in_float32 = on_cpu if _is_mixed(call) else map_tensors(torch.Tensor.float, on_cpu)
+    with torch.backends.mkldnn.flags(enabled=False):
+        baseline = outcome(lambda: run(call, in_float32))
+    if isinstance(baseline, Refusal):
+        assert isinstance(actual, Refusal), f"the CPU refuses it, {baseline}; here: {_brief(actual)}"
+        assert _is_same_refusal(call, actual, baseline), f"the CPU refuses it, {baseline}; here: {actual}"
+        return actual
+    if isinstance(actual, Refusal):
+        assert _may_refuse(call), f"the CPU computes it; here: {actual}"
+        return actual
+    return _compare(call, actual, baseline, F.conv_transpose3d, backend)
+
+
+def _is_mixed(call: Call) -> bool:
+    return len({call.dtype_of(name) for name in shapes_of(call)}) > 1
+
+
+def _has_no_samples(call: Call) -> bool:
+    return len(call.input) == 5 and call.input[0] == 0
+
+
+def _is_same_refusal(call: Call, actual: Refusal, cpus: Refusal) -> bool:
+    if actual.kind is not cpus.kind:
+        return False
+    if _has_no_samples(call) or (_is_mixed(call) and "scalar type" in actual.words):
+        # The CPU stumbles over a batch of no samples in some function inside; and it looks at dtypes last.
+        return True
+    # The CPU sees one group at a time, and prints its sizes.
+    numbers = r"-?\d+"
+    return actual == cpus or (call.groups > 1 and re.sub(numbers, "", actual.words) == re.sub(numbers, "", cpus.words))
+
+
+def _may_refuse(call: Call) -> bool:
+    """Of no samples the CPU does not look at what it need not compute with: dtypes, and the gradient of the output."""
+    return _has_no_samples(call) and (_is_mixed(call) or call.grad_output is not None)
+
+
+def _has_another_batch(call: Call) -> bool:
+    """Alone: whatever else is wrong with it the CPU sees first."""
+    g, grad = call.geometry, call.grad_output
+    return g is not None and is_legal(g) and grad is not None and len(grad) == 5 and call.by_operator and (
+        grad[1:] == call.output[-4:] and grad[0] != g.batch
+    )  # fmt: skip
+
+
+def _check_large(call: Call, actual: Tensors | Refusal, backend: str) -> list[Observation] | Refusal:
+    """Hyper-parameters that the CPU does not keep: they are refused, unless the call can be computed all the same."""
+    g = call.geometry
+    if isinstance(actual, Refusal):
+        assert actual.kind is RuntimeError, f"{actual}"
+        assert g is None or not is_legal(g) or "too large" in actual.words, f"it is legal, but: {actual}"
+        return actual
+    assert g is not None and is_legal(g), f"it is illegal, but computed: {_brief(actual)}"
+    in_float32 = map_tensors(torch.Tensor.float, tensors_of(call, "cpu"))
+    baseline = run(call, in_float32, conv_transpose3d_by_definition)
+    return _compare(call, actual, baseline, conv_transpose3d_by_definition, backend)
+
+
+def _brief(actual: Tensors | Refusal) -> str:
+    return (
+        str(actual) if isinstance(actual, Refusal) else f"results of shapes {[tuple(t.shape) for t in actual.values()]}"
+    )
+
+
+PASSES = {
+    "output": "forward",
+    "input gradient": "input_grad",
+    "weight gradient": "weight_grad",
+    "bias gradient": "bias_grad",
+}
+
+
+def _compare(
+    call: Call, actual: Tensors, baseline: Tensors, convolution: Convolution, backend: str
+) -> list[Observation]:
+    g = call.geometry
+    assert g is not None
+    on_cpu = map_tensors(torch.Tensor.double, tensors_of(call, "cpu"))
+    exact = run(call, on_cpu, convolution)
+    absolute = run(call, map_tensors(torch.Tensor.abs, on_cpu), convolution)
+    methods = methods_of(call, backend)
+    assert actual.keys() == exact.keys()
+    return [
+        _observe(call, what, actual[what], exact[what], absolute[what], baseline[what], methods[PASSES[what]], g)
+        for what in actual
+    ]
+
+
+def _observe(
+    call: Call,
+    what: str,
+    actual: torch.Tensor,
+    exact: torch.Tensor,
+    absolute: torch.Tensor,
+    baseline: torch.Tensor,
+    method: str,
+    g: Geometry,
+) -> Observation:
+    dtype, pass_ = DTYPES[call.dtype], PASSES[what]
+    assert actual.shape == exact.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(exact.shape)}"
+    assert actual.dtype == dtype, f"{what}: {actual.dtype}, expected {dtype}"
+    if exact.numel() == 0:
+        return Observation(what, method, call.dtype, 0, 0, 0, False)
+    # Beyond the largest number of the dtype a result is infinite.
+    limit = 2.0 ** (math.frexp(torch.finfo(dtype).max)[1])
+    error = (actual.double().clamp(-limit, limit) - exact.clamp(-limit, limit)).abs()
+    if call.values == "integers":
+        allowed = error_bound.half_unit(exact.abs(), dtype) if dtype != torch.float32 else torch.zeros_like(exact)
+    else:
+        allowed = error_bound.allowed_error(exact, absolute, dtype, pass_, method, g)
+    wrong = ~(error <= allowed)
+    if wrong.any():
+        where = tuple(wrong.nonzero()[0].tolist())
+        raise AssertionError(
+            f"{what} by {method}: {int(wrong.sum())} of {wrong.numel()} elements are wrong, the first at {where}:"
+            f" {actual[where].item():.9g}, exact {exact[where].item():.9g},"
+            f" error {error[where].item():.3g}, allowed {allowed[where].item():.3g}"
+        )
+    rounded = baseline.to(dtype).double().clamp(-limit, limit)
+    worst, cpus = largest(error), largest(rounded - exact.clamp(-limit, limit))
+    root = math.sqrt(error_bound.products_of(pass_, g)) * error_bound.UNIT
+    of_root = (error - error_bound.half_unit(exact.abs(), dtype)).clamp(min=0) / (absolute * root).clamp(min=1e-300)
+    return Observation(
+        what,
+        method,
+        call.dtype,
+        of_allowed=largest(error / allowed.clamp(min=1e-300)),
+        of_root=largest(of_root),
+        of_cpu=worst / cpus if cpus else (math.inf if worst else 1.0),
+        beyond_cpu=worst > 2 * cpus + unit_in_last_place(largest(exact), dtype),
+    )
+
+
+def methods_of(call: Call, backend: str) -> dict[str, str]:
+    """Of each pass the method that computes it: as planned, for dense tensors."""
+    if backend != "kernels":
+        return dict.fromkeys(PASSES.values(), "composite")
+    from mps_conv_transpose3d import _plan
+
+    planned = _explain.for_planner(call.case)
+    method = None if call.method is None else _plan.Method.__members__[call.method]
+    cores = call.cores or _explain._cores()
+    methods = {}
+    try:
+        for name in ("forward", "input_grad", "weight_grad"):
+            with_bias = name == "weight_grad" and call.bias is not None and call.wants[1] and call.wants[2]
+            plan = _plan.make_plan(
+                _plan.Pass.__members__[name], _plan.DataType.__members__[call.dtype], planned, method, with_bias, cores
+            )
+            methods[name] = plan.steps[0].method.name if plan.steps else "direct"
+            if with_bias and plan.has_bias_grad:
+                methods["bias_grad"] = methods[name]
+    except OverflowError:
+        return dict.fromkeys(PASSES.values(), "composite")
+    return {"bias_grad": "direct", **methods}
