@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
+from interpreter import run_python
 
 HEADER = "#include <metal_stdlib>\n#include <metal_simdgroup>\nusing namespace metal;\n"
 
@@ -563,7 +562,7 @@ def test_an_unbound_buffer_is_an_error():
         torch.mps.synchronize()
 
 
-# --- processes and the cache
+# --- processes
 
 PROGRAM = """
 import torch
@@ -579,61 +578,7 @@ assert x.sum().item() == 5000 * 5001 / 2
 """
 
 
-def start(cache: Path, program: str = PROGRAM, **variables: str) -> subprocess.Popen:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), **variables}
-    return subprocess.Popen(
-        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def test_processes_share_an_empty_cache(tmp_path):
-    cache = tmp_path / "cache"
-    processes = [start(cache) for _ in range(3)]
-    for process in processes:
-        _, error = process.communicate(timeout=300)
-        assert process.returncode == 0, error
-    folder = cache / "mps-simulator"
-    assert folder.stat().st_mode & 0o777 == 0o700
-    files = [f for f in folder.rglob("*") if f.is_file()]
-    assert not [f for f in files if f.name.startswith("tmp-")]
-    assert len([f for f in files if f.name.startswith("kernel-")]) == 1
-    before = {f: f.stat().st_mtime_ns for f in files}
-    process = start(cache)
-    assert process.wait(timeout=300) == 0
-    assert {f: f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()} == before
-
-
-def test_the_cache_is_bounded(tmp_path):
-    """What was used longest ago goes first, and what was used just now stays."""
-    assert start(tmp_path).wait(timeout=300) == 0
-    folder = tmp_path / "mps-simulator" / "msl"
-    kept = {f for f in folder.rglob("*") if f.is_file()}
-    (folder / "another simulator").mkdir()
-    days_unused = {folder / "another simulator" / f"kernel-{days}.so": days for days in range(1, 5)}
-    for file in days_unused:
-        file.write_bytes(bytes(10 << 20))
-    for file in kept:
-        os.utime(file, (time.time() - 9 * 86400,) * 2)
-    for file, days in days_unused.items():
-        os.utime(file, (time.time() - days * 86400,) * 2)
-    megabytes = sum(f.stat().st_size for f in kept) // 2**20 + 1 + 25
-    # Its own prelude and so on are used; another kernel is made.
-    another = PROGRAM.replace("i + 1", "1 + i")
-    assert start(tmp_path, PROGRAM + another, MPS_SIMULATOR_CACHE_MB=str(megabytes)).wait(timeout=300) == 0
-    left = {f for f in folder.rglob("*") if f.is_file()}
-    assert {days for file, days in days_unused.items() if file in left} == {1, 2}
-    assert kept <= left
-
-
-def test_a_cache_that_others_can_write_to_is_refused(tmp_path):
-    (tmp_path / "mps-simulator").mkdir(mode=0o777)
-    (tmp_path / "mps-simulator").chmod(0o777)
-    process = start(tmp_path)
-    _, error = process.communicate(timeout=300)
-    assert process.returncode != 0 and "only its owner, this user, can write to" in error
-
-
-def test_a_forked_child_has_threads_of_its_own(tmp_path):
+def test_a_forked_child_has_threads_of_its_own():
     program = (
         PROGRAM
         + """
@@ -646,6 +591,5 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 """
     )
-    process = start(tmp_path, program)
-    _, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error
+    result = run_python(program)
+    assert result.returncode == 0, result.stderr

@@ -1,8 +1,11 @@
-// The folder of compiled shaders.
+// The folder of compiled shaders. A file in it ends with a digest of what stands before: one that is damaged, whatever
+// damaged it, is made anew. (Readers of libraries, headers and texts stop where these end.)
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <string>
 
 namespace mps_simulator::msl {
 
@@ -13,14 +16,20 @@ std::filesystem::path find_cache();
 // A folder like that. Throws std::runtime_error.
 void make_private(const std::filesystem::path& folder);
 
-// Whether the file is there; if so, it has now been used.
-bool use(const std::filesystem::path& file);
+// The path of the file `name` in the folder, which is in the cache. If it is not there, or damaged, it is made by
+// `make(path)`, with a path in a folder of its own. Other processes see nothing or the whole file.
+std::string cached(const std::filesystem::path& folder, const std::string& name,
+                   const std::function<void(const std::string&)>& make);
 
-// Removes the files below the cache that were used longest ago, until the others have no more bytes than this. What was
-// used in the last minutes stays: a process may be about to load it.
+// Removes what killed processes left half made below the cache, and then the files that were used longest ago, until
+// the others have no more bytes than this. What was used in the last minutes stays: a process may be about to load it.
 void prune(const std::filesystem::path& cache, uintmax_t most);
 
 // MPS_SIMULATOR_CACHE_MB, else 1 GiB: some thousands of kernels.
 uintmax_t most_bytes();
+
+// Both throw std::runtime_error, with the system's reason.
+std::string read_file(const std::filesystem::path& path);
+void write_file(const std::filesystem::path& path, const std::string& text);
 
 }  // namespace mps_simulator::msl

@@ -4,7 +4,10 @@
 #include <regex>
 #include <set>
 #include <sstream>
+#include <stdexcept>
 #include <tuple>
+
+#include "msl.h"
 
 namespace mps_simulator::msl {
 
@@ -108,6 +111,12 @@ std::string render(const std::vector<Diagnostic>& diagnostics, const SourceMap& 
     out << "^\n";
   }
   return out.str();
+}
+
+void fail_to_compile(const std::string& output, const SourceMap& map) {
+  const auto errors = parse_diagnostics(output, map);
+  if (errors.empty()) throw std::runtime_error("the shader compiler failed:\n" + output);
+  throw CompileError(render(errors, map));
 }
 
 }  // namespace mps_simulator::msl

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "ast.h"
+#include "compile_cache.h"
 #include "declarators.h"
 #include "hash.h"
 #include "language_version.h"
@@ -152,11 +153,8 @@ Program check(const std::string& source, const CompileOptions& options) {
     if (!errors.empty()) throw CompileError(render(errors, map));
   };
 
-  const Toolchain::Output preprocessed = toolchain.preprocess(source, macros, options.language_version);
-  if (!preprocessed.ok) {
-    const auto errors = parse_diagnostics(preprocessed.error, plain);
-    throw CompileError(errors.empty() ? preprocessed.error : render(errors, plain));
-  }
+  const Output preprocessed = toolchain.preprocess(source, macros, options.language_version);
+  if (!preprocessed.ok) fail_to_compile(preprocessed.error, plain);
   stop(too_new(preprocessed.out, plain, options.language_version), plain);
   Program p;
   p.source = source;
@@ -183,12 +181,9 @@ Program check(const std::string& source, const CompileOptions& options) {
     ReadResult r = read(preprocessed.out, source, map, includes, unify);
     stop(r.errors, map);
     const std::string text = check_prologue(p) + r.text;
-    const Toolchain::Output parsed = toolchain.parse(text);
+    const Output parsed = toolchain.parse(text);
     if (!parsed.ok && more(r, incompatible_vectors(parsed.error))) continue;
-    if (!parsed.ok) {
-      const auto errors = parse_diagnostics(parsed.error, map);
-      throw CompileError(errors.empty() ? parsed.error : render(errors, map));
-    }
+    if (!parsed.ok) fail_to_compile(parsed.error, map);
     SyntaxTree tree = read_syntax_tree(parsed.out, map, options.language_version);
     if (more(r, tree.unlike_operands)) continue;
     for (const Diagnostic& d : check_declarators(r, tree.declarations, options.language_version)) {
@@ -297,7 +292,6 @@ std::shared_ptr<const Library> compile(const std::string& source, const CompileO
   for (const auto& [name, value] : options.macros) key += '\0' + name + '\0' + value;
   const std::string cached = toolchain.cached("lib-" + sha256(key), [&](const std::string& path) {
     write_file(path, serialise(check(source, options)));
-    return true;
   });
   return std::make_shared<LibraryImpl>(deserialise(read_file(cached), source));
 }

@@ -90,11 +90,8 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
 
 void* load(const Program& program, const std::string& text, const Toolchain& toolchain) {
   const std::string path = toolchain.cached("kernel-" + sha256(text) + ".so", [&](const std::string& partial) {
-    const Toolchain::Output output = toolchain.compile(text, partial);
-    if (output.ok) return true;
-    const SourceMap map(program.source);
-    const auto errors = parse_diagnostics(output.error, map);
-    throw CompileError(errors.empty() ? output.error : render(errors, map));
+    const Output output = toolchain.compile(text, partial);
+    if (!output.ok) fail_to_compile(output.error, SourceMap(program.source));
   });
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) throw std::runtime_error(std::string("cannot load a compiled kernel: ") + dlerror());

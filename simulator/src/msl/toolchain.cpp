@@ -1,16 +1,10 @@
 #include "toolchain.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -21,25 +15,8 @@
 #include "hash.h"
 #include "instrument.h"
 
-extern char** environ;
-
 namespace mps_simulator::msl {
 namespace fs = std::filesystem;
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw std::runtime_error("cannot read " + path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-void write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (!file) throw std::runtime_error("cannot write " + path);
-}
 
 namespace {
 
@@ -116,7 +93,7 @@ const Toolchain& Toolchain::counting(unsigned language_version) {
 Toolchain::Toolchain(bool counting, const char* standard)
     : counting_(counting),
       standard_(standard),
-      clang_(find_clang()),
+      clang_(fs::absolute(find_clang())),
       headers_(find_root() + "/include/metal"),
       cache_(find_cache()) {
   if (!fs::is_directory(headers_)) {
@@ -214,7 +191,8 @@ std::string Toolchain::line_of(const std::string& object, uint64_t offset) const
   if (access(symbolizer.c_str(), X_OK) != 0) return "";
   std::ostringstream address;
   address << "0x" << std::hex << offset;
-  std::istringstream frames(run(symbolizer, {"--obj=" + object, "--functions=none", "--inlines", address.str()}).out);
+  std::istringstream frames(
+      msl::run({symbolizer, "--obj=" + object, "--functions=none", "--inlines", address.str()}, "", cache_).out);
   for (std::string frame; std::getline(frames, frame);) {  // from the innermost function that was inlined outwards
     const size_t at = frame.find("program_source:");
     if (at != std::string::npos) return frame.substr(at, frame.rfind(':') - at);
@@ -222,60 +200,13 @@ std::string Toolchain::line_of(const std::string& object, uint64_t offset) const
   return "";
 }
 
-std::string Toolchain::temporary() const {
-  static std::atomic<unsigned> counter{0};
-  return cache_ + "/tmp-" + std::to_string(getpid()) + "-" + std::to_string(counter++);
+std::string Toolchain::cached(const std::string& name, const std::function<void(const std::string&)>& make) const {
+  return msl::cached(cache_, name, make);
 }
 
-std::string Toolchain::cached(const std::string& name, const std::function<bool(const std::string&)>& make) const {
-  const std::string path = cache_ + "/" + name;
-  if (use(path)) return path;
-  const std::string partial = temporary() + "-" + name;
-  const bool keep = make(partial);
-  if (keep && std::rename(partial.c_str(), path.c_str()) != 0) {
-    throw std::runtime_error("cannot write " + path + ": " + std::strerror(errno));
-  }
-  if (!keep) unlink(partial.c_str());
-  // A process adds little to what others left.
-  static const bool pruned = (prune(fs::path(cache_).parent_path(), most_bytes()), true);
-  (void)pruned;
-  return keep ? path : "";
-}
-
-Toolchain::Output Toolchain::run_on(std::vector<std::string> arguments, const std::string& text) const {
-  const std::string file = temporary() + ".cpp";
-  write_file(file, text);
-  arguments.push_back(file);
-  const Output output = run(std::move(arguments));
-  unlink(file.c_str());
-  return output;
-}
-
-Toolchain::Output Toolchain::run(std::vector<std::string> arguments) const { return run(clang_, std::move(arguments)); }
-
-Toolchain::Output Toolchain::run(const std::string& program, std::vector<std::string> arguments) const {
-  const std::string base = temporary();
-  const std::string out = base + ".out", err = base + ".err";
-  arguments.insert(arguments.begin(), program);
-  std::vector<char*> argv;
-  for (std::string& a : arguments) argv.push_back(a.data());
-  argv.push_back(nullptr);
-
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  posix_spawn_file_actions_addopen(&actions, 2, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  pid_t pid;
-  const int spawned = posix_spawn(&pid, program.c_str(), &actions, nullptr, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (spawned != 0) throw std::runtime_error("cannot start " + program + ": " + std::strerror(spawned));
-  int status = 0;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  Output result{WIFEXITED(status) && WEXITSTATUS(status) == 0, read_file(out), read_file(err)};
-  for (const std::string& file : {out, err}) unlink(file.c_str());
-  return result;
+Output Toolchain::run(std::vector<std::string> arguments, const std::string& input, const std::string& scratch) const {
+  arguments.insert(arguments.begin(), clang_);
+  return msl::run(arguments, input, cache_, scratch);
 }
 
 std::string Toolchain::prelude() const {
@@ -283,13 +214,12 @@ std::string Toolchain::prelude() const {
     std::vector<std::string> arguments = flags();
     arguments[1] = "c++-header";
     arguments.insert(arguments.end(), {"-o", path, headers_ + "/_msl/prelude.h"});
-    const Output output = run(arguments);
+    const Output output = run(arguments, "", fs::path(path).parent_path());
     if (!output.ok) throw std::runtime_error("the headers of Metal shaders do not compile:\n" + output.error);
-    return true;
   });
 }
 
-Toolchain::Output Toolchain::preprocess(const std::string& source, const std::vector<std::string>& macros,
+Output Toolchain::preprocess(const std::string& source, const std::vector<std::string>& macros,
                                         unsigned language_version) const {
   std::vector<std::string> arguments = {"-E",
                                         "-x",
@@ -312,16 +242,18 @@ Toolchain::Output Toolchain::preprocess(const std::string& source, const std::ve
                                         "-D__clang__=1"};
   if (language_version >= 310) arguments.push_back("-D__HAVE_BFLOAT__=1");
   for (const std::string& m : macros) arguments.push_back("-D" + m);
-  return run_on(arguments, "#line 1 \"program_source\"\n" + source + "\n");
+  arguments.push_back("-");
+  return run(arguments, "#line 1 \"program_source\"\n" + source + "\n");
 }
 
-Toolchain::Output Toolchain::parse(const std::string& text) const {
+Output Toolchain::parse(const std::string& text) const {
   std::vector<std::string> arguments = flags();
-  arguments.insert(arguments.end(), {"-include-pch", prelude(), "-fsyntax-only", "-Xclang", "-ast-dump"});
-  return run_on(arguments, text);
+  arguments.insert(arguments.end(), {"-include-pch", prelude(), "-fsyntax-only", "-Xclang", "-ast-dump", "-"});
+  return run(arguments, text);
 }
 
-Toolchain::Output Toolchain::compile(const std::string& text, const std::string& path) const {
+Output Toolchain::compile(const std::string& text, const std::string& path) const {
+  const std::string scratch = fs::path(path).parent_path();
   std::vector<std::string> arguments = flags();
   arguments.insert(arguments.end(), {"-include-pch", prelude()});
   const auto add = [&arguments](const std::vector<std::string>& more) {
@@ -329,19 +261,16 @@ Toolchain::Output Toolchain::compile(const std::string& text, const std::string&
   };
   if (!counting_) {
     add(linking(path));
-    return run_on(arguments, text);
+    add({"-"});
+    return run(arguments, text, scratch);
   }
-  const std::string code = temporary() + ".ll";
-  add({"-S", "-emit-llvm", "-o", code});
-  Output output = run_on(arguments, text);
-  if (!output.ok) return output;
-  write_file(code, instrument(read_file(code)));
+  add({"-S", "-emit-llvm", "-o", "-", "-"});
+  const Output code = run(arguments, text);
+  if (!code.ok) return code;
   arguments = {"-x", "ir", "-O2", "-Xclang", "-disable-llvm-passes", "-fPIC"};
   add(linking(path));
-  add({code});
-  output = run(arguments);
-  unlink(code.c_str());
-  return output;
+  add({"-"});
+  return run(arguments, instrument(code.out), scratch);
 }
 
 std::vector<std::string> Toolchain::linking(const std::string& path) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "msl.h"
+#include "process.h"
 
 namespace mps_simulator::msl {
 
@@ -18,11 +19,6 @@ class Toolchain {
   static const Toolchain& instance(unsigned language_version = kDefaultLanguage);
   // The same, but what it compiles counts what it does: instrument.h.
   static const Toolchain& counting(unsigned language_version);
-
-  struct Output {
-    bool ok;
-    std::string out, error;
-  };
 
   // `clang -E` with MSL's macros and nothing of this machine's.
   Output preprocess(const std::string& source, const std::vector<std::string>& macros, unsigned language_version) const;
@@ -40,26 +36,19 @@ class Toolchain {
   // Everything that a result depends on beside the text: the compiler, the flags, the headers, the processor.
   const std::string& fingerprint() const { return fingerprint_; }
 
-  // The cached file of this name; made by `make(temporary path)` if there is none, which returns whether to keep it.
-  // Empty: not kept. Other processes see nothing or the whole file.
-  std::string cached(const std::string& name, const std::function<bool(const std::string&)>& make) const;
+  // As msl::cached(), of what this toolchain made.
+  std::string cached(const std::string& name, const std::function<void(const std::string&)>& make) const;
 
  private:
   Toolchain(bool counting, const char* standard);
-  Output run(std::vector<std::string> arguments) const;  // of clang
-  Output run(const std::string& program, std::vector<std::string> arguments) const;
-  Output run_on(std::vector<std::string> arguments, const std::string& text) const;
+  Output run(std::vector<std::string> arguments, const std::string& input, const std::string& scratch = "") const;
   std::vector<std::string> flags() const;
   std::vector<std::string> linking(const std::string& path) const;
   std::string prelude() const;
-  std::string temporary() const;
 
   bool counting_;
   const char* standard_;
   std::string clang_, headers_, cache_, fingerprint_;
 };
-
-std::string read_file(const std::string& path);
-void write_file(const std::string& path, const std::string& text);
 
 }  // namespace mps_simulator::msl
