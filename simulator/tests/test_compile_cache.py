@@ -168,3 +168,41 @@ def test_what_a_killed_compilation_left_goes_away(tmp_path):
     process.wait()
     assert start(tmp_path, PROGRAM.replace("i + 1", "1 + i")).wait(timeout=300) == 0
     assert not list(folder.rglob("tmp-*"))
+
+
+# --- kernels side by side
+
+KERNELS = """
+import torch
+library = torch.mps.compile_shader('\\n'.join(
+    f'kernel void f{n}(device float* x, uint i [[thread_position_in_grid]]) {{ x[i] = {n}; }}' for n in range(8)))
+x = torch.zeros(1, device="mps")
+for name in NAMES:
+    getattr(library, name)(x)
+    assert x.item() == int(name[1:])
+"""
+
+
+def compilations(tmp_path: Path, names: list[str]) -> list[float]:
+    """When the compilations of a program began, and, negative, when they were done: each takes a second and more."""
+    times = tmp_path / "times"
+    script = (
+        f"date +%s.%N >> {times}; sleep 1; /usr/bin/env clang++-19 \"$@\"; e=$?; date +'-%s.%N' >> {times}; exit $e"
+    )
+    process = start(tmp_path, f"NAMES = {names}\n{KERNELS}", MPS_SIMULATOR_CLANG=wrapper(tmp_path, script))
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return [float(line) for line in times.read_text().split()]
+
+
+def test_the_kernels_of_a_library_are_compiled_side_by_side(tmp_path):
+    """On all cores, and never more; from the second on that a program asks for, for the first may be the only one."""
+    running = most = 0
+    for time_or_end in compilations(tmp_path, [f"f{n}" for n in range(8)]):
+        running += 1 if time_or_end > 0 else -1
+        most = max(most, running)
+    assert most == min(os.cpu_count(), 8)
+
+
+def test_one_kernel_of_a_library_is_compiled_alone(tmp_path):
+    assert len(compilations(tmp_path, ["f3"])) == 2

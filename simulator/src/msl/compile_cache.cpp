@@ -7,10 +7,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <fstream>
+#include <mutex>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -68,6 +71,35 @@ class Scratch {
  private:
   fs::path path_;
   int lock_ = -1;
+};
+
+// While one lives, other threads that want the same file wait. Left to itself when the process exits.
+class Turn {
+ public:
+  explicit Turn(const fs::path& path) : path_(path) {
+    std::unique_lock<std::mutex> lock(state().mutex);
+    state().over.wait(lock, [&] { return state().taken.insert(path_).second; });
+  }
+  ~Turn() {
+    {
+      std::lock_guard<std::mutex> lock(state().mutex);
+      state().taken.erase(path_);
+    }
+    state().over.notify_all();
+  }
+  Turn(const Turn&) = delete;
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable over;
+    std::set<fs::path> taken;
+  };
+  static State& state() {
+    static State* const state = new State;
+    return *state;
+  }
+  const fs::path path_;
 };
 
 bool read(const fs::path& path, std::string& content) {
@@ -128,6 +160,7 @@ fs::path find_cache() {
 std::string cached(const fs::path& folder, const std::string& name,
                    const std::function<void(const std::string&)>& make) {
   const fs::path path = folder / name;
+  const Turn turn(path);
   if (use(path)) return path;
   {
     const Scratch scratch(folder);

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "ast.h"
+#include "compile_ahead.h"
 #include "compile_cache.h"
 #include "declarators.h"
 #include "hash.h"
@@ -208,8 +209,9 @@ Program check(const std::string& source, const CompileOptions& options) {
 
 class FunctionImpl : public Function {
  public:
-  FunctionImpl(std::shared_ptr<const Program> program, const Kernel& kernel, std::map<uint32_t, ConstantValue> values)
-      : program_(std::move(program)), kernel_(kernel), values_(std::move(values)) {
+  FunctionImpl(std::shared_ptr<const Program> program, std::shared_ptr<CompileAhead> ahead, const Kernel& kernel,
+               std::map<uint32_t, ConstantValue> values)
+      : program_(std::move(program)), ahead_(std::move(ahead)), kernel_(kernel), values_(std::move(values)) {
     for (const FunctionConstant& c : program_->constants) {
       if (std::find(kernel.constants.begin(), kernel.constants.end(), c.index) != kernel.constants.end()) {
         constants_.push_back(c);
@@ -226,11 +228,13 @@ class FunctionImpl : public Function {
                            std::to_string(c.index) + ")");
       }
     }
+    ahead_->asked_for(kernel_);
     return msl::make_pipeline(program_, kernel_, values_);
   }
 
  private:
   std::shared_ptr<const Program> program_;
+  std::shared_ptr<CompileAhead> ahead_;
   const Kernel& kernel_;
   std::map<uint32_t, ConstantValue> values_;
   std::vector<FunctionConstant> constants_;
@@ -238,7 +242,8 @@ class FunctionImpl : public Function {
 
 class LibraryImpl : public Library {
  public:
-  explicit LibraryImpl(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
+  explicit LibraryImpl(std::shared_ptr<const Program> program)
+      : program_(std::move(program)), ahead_(std::make_shared<CompileAhead>(program_)) {}
 
   std::vector<std::string> function_names() const override {
     std::vector<std::string> names;
@@ -268,7 +273,7 @@ class LibraryImpl : public Library {
       exact.bytes.resize(size_of(c.type));
       given[c.index] = exact;
     }
-    auto function = std::make_shared<FunctionImpl>(program_, *kernel, given);
+    auto function = std::make_shared<FunctionImpl>(program_, ahead_, *kernel, given);
     if (values) {
       for (const FunctionConstant& c : function->constants()) {
         if (c.required && !given.count(c.index)) {
@@ -282,6 +287,7 @@ class LibraryImpl : public Library {
 
  private:
   std::shared_ptr<const Program> program_;
+  std::shared_ptr<CompileAhead> ahead_;
 };
 
 }  // namespace

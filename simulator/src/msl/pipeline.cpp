@@ -88,14 +88,33 @@ std::string execution_prologue(const Program& program, const Kernel& kernel,
   return s.str();
 }
 
-void* load(const Program& program, const std::string& text, const Toolchain& toolchain) {
-  const std::string path = toolchain.cached("kernel-" + sha256(text) + ".so", [&](const std::string& partial) {
+std::string compiled(const Program& program, const std::string& text, const Toolchain& toolchain) {
+  return toolchain.cached("kernel-" + sha256(text) + ".so", [&](const std::string& partial) {
     const Output output = toolchain.compile(text, partial);
     if (!output.ok) fail_to_compile(output.error, SourceMap(program.source));
   });
+}
+
+void* load(const std::string& path) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) throw std::runtime_error(std::string("cannot load a compiled kernel: ") + dlerror());
   return library;
+}
+
+// The paths of the code, which are one where a kernel has no matrices.
+struct Code {
+  std::string leader, follower;
+};
+
+Code code_of(const Program& program, const Kernel& kernel, const std::map<uint32_t, ConstantValue>& constants) {
+  const auto text = [&](bool leader) { return execution_prologue(program, kernel, constants, leader) + program.text; };
+  const Toolchain& toolchain = Toolchain::instance(program.language_version);
+  std::future<std::string> follower;
+  if (program.uses_matrices) {
+    follower = std::async(std::launch::async, [&] { return compiled(program, text(false), toolchain); });
+  }
+  const std::string leader = compiled(program, text(true), toolchain);
+  return {leader, follower.valid() ? follower.get() : leader};
 }
 
 template <class T>
@@ -115,18 +134,11 @@ class PipelineImpl : public Pipeline {
   PipelineImpl(std::shared_ptr<const Program> program, const Kernel& kernel,
                const std::map<uint32_t, ConstantValue>& constants)
       : name_(program->names.at(kernel.id)), program_(program), kernel_(kernel), constants_(constants) {
-    const auto text = [&](bool leader) {
-      return execution_prologue(*program, kernel, constants, leader) + program->text;
-    };
-    const Toolchain& toolchain = Toolchain::instance(program->language_version);
-    std::future<void*> follower;
-    if (program->uses_matrices) {
-      follower = std::async(std::launch::async, [&] { return load(*program, text(false), toolchain); });
-    }
-    void* library = load(*program, text(true), toolchain);
+    const Code code = code_of(*program, kernel, constants);
+    void* library = load(code.leader);
     launch_.name = name_;
-    launch_.code.leader = launch_.code.follower = symbol<void (*)()>(library, "msl_entry");
-    if (follower.valid()) launch_.code.follower = symbol<void (*)()>(follower.get(), "msl_entry");
+    launch_.code.leader = symbol<void (*)()>(library, "msl_entry");
+    launch_.code.follower = symbol<void (*)()>(load(code.follower), "msl_entry");
     launch_.variables = variables(library);
     static_bytes_ = lay_out(launch_, {}, 0);
     if (static_bytes_ > kMaxThreadgroupMemory) {
@@ -193,7 +205,7 @@ class PipelineImpl : public Pipeline {
     std::lock_guard<std::mutex> lock(counting_mutex_);
     if (counting_) return *counting_;
     const std::string text = execution_prologue(*program_, kernel_, constants_, true) + program_->text;
-    void* library = load(*program_, text, Toolchain::counting(program_->language_version));
+    void* library = load(compiled(*program_, text, Toolchain::counting(program_->language_version)));
     Counting c{symbol<void (*)()>(library, "msl_entry"), *symbol<const uint32_t*>(library, "msl_blocks"),
                symbol<const BlockCost*>(library, "msl_block_costs"), variables(library)};
     counting_ = std::make_unique<Counting>(std::move(c));
@@ -291,6 +303,10 @@ class PipelineImpl : public Pipeline {
 };
 
 }  // namespace
+
+void compile_kernel(const Program& program, const Kernel& kernel, const std::map<uint32_t, ConstantValue>& constants) {
+  code_of(program, kernel, constants);
+}
 
 std::shared_ptr<const Pipeline> make_pipeline(std::shared_ptr<const Program> program, const Kernel& kernel,
                                               const std::map<uint32_t, ConstantValue>& constants) {

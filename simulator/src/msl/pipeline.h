@@ -26,6 +26,9 @@ struct Program {
 // What stands before the text of a program when it is checked.
 std::string check_prologue(const Program& program);
 
+// Compiles the code of a pipeline, so that it is in the cache.
+void compile_kernel(const Program& program, const Kernel& kernel, const std::map<uint32_t, ConstantValue>& constants);
+
 std::shared_ptr<const Pipeline> make_pipeline(std::shared_ptr<const Program> program, const Kernel& kernel,
                                               const std::map<uint32_t, ConstantValue>& constants);
 

@@ -5,9 +5,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
+#include <mutex>
 #include <stdexcept>
+#include <thread>
 
 extern char** environ;
 
@@ -47,6 +51,35 @@ class MemoryFile {
   int file_;
 };
 
+// A place among the programs that run. Left to itself when the process exits.
+class Slot {
+ public:
+  Slot() {
+    std::unique_lock<std::mutex> lock(state().mutex);
+    state().over.wait(lock, [] { return state().running < cores(); });
+    ++state().running;
+  }
+  ~Slot() {
+    {
+      std::lock_guard<std::mutex> lock(state().mutex);
+      --state().running;
+    }
+    state().over.notify_one();
+  }
+  Slot(const Slot&) = delete;
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable over;
+    size_t running = 0;
+  };
+  static State& state() {
+    static State* const state = new State;
+    return *state;
+  }
+};
+
 std::vector<char*> pointers(std::vector<std::string>& texts) {
   std::vector<char*> found;
   for (std::string& text : texts) found.push_back(text.data());
@@ -56,8 +89,11 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 
 }  // namespace
 
+size_t cores() { return std::max(1u, std::thread::hardware_concurrency()); }
+
 Output run(std::vector<std::string> command, const std::string& input, const std::string& folder,
            const std::string& scratch) {
+  const Slot slot;
   const MemoryFile in(input), out, error;
   std::vector<std::string> environment;
   for (char** variable = environ; *variable; ++variable) {

@@ -1,6 +1,7 @@
 // Other programs: the compiler and its kin.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,12 @@ struct Output {
   std::string out, error;
 };
 
+// Of this machine: how many programs are worth running at a time.
+size_t cores();
+
 // Runs command[0], a path, in `folder`, with `input` as its standard input; what it writes of its own accord goes to
-// `scratch`. Throws std::runtime_error if it cannot be started, is ended by a signal, or fails and does not say why.
+// `scratch`. Throws std::runtime_error if it cannot be started, is ended by a signal, or fails and does not say why. No
+// more of them run at a time than there are cores.
 Output run(std::vector<std::string> command, const std::string& input, const std::string& folder,
            const std::string& scratch = "");
 

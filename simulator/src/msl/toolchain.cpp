@@ -72,22 +72,23 @@ std::string processor() {
 
 }  // namespace
 
+// Never destroyed: a kernel may be compiled ahead when the process exits.
 const Toolchain& Toolchain::instance(unsigned language_version) {
   if (language_version >= 400) {
-    static const Toolchain toolchain(false, "-std=c++17");
-    return toolchain;
+    static const Toolchain* const toolchain = new Toolchain(false, "-std=c++17");
+    return *toolchain;
   }
-  static const Toolchain toolchain(false, "-std=c++14");
-  return toolchain;
+  static const Toolchain* const toolchain = new Toolchain(false, "-std=c++14");
+  return *toolchain;
 }
 
 const Toolchain& Toolchain::counting(unsigned language_version) {
   if (language_version >= 400) {
-    static const Toolchain toolchain(true, "-std=c++17");
-    return toolchain;
+    static const Toolchain* const toolchain = new Toolchain(true, "-std=c++17");
+    return *toolchain;
   }
-  static const Toolchain toolchain(true, "-std=c++14");
-  return toolchain;
+  static const Toolchain* const toolchain = new Toolchain(true, "-std=c++14");
+  return *toolchain;
 }
 
 Toolchain::Toolchain(bool counting, const char* standard)
