@@ -1,7 +1,5 @@
 #include "record.h"
 
-#include <pthread.h>
-
 #include <atomic>
 #include <map>
 #include <mutex>
@@ -26,14 +24,8 @@ struct Logs {
 };
 
 // Leaked: work may be in flight when the process ends.
-Logs* logs = new Logs;
+Logs* const logs = new Logs;
 std::atomic<bool> is_recording{false};
-
-// A forked child may lack the thread that holds the mutex. Recordings stay open in the parent only.
-const int registered = pthread_atfork(nullptr, nullptr, [] {
-  logs = new Logs;
-  is_recording = false;
-});
 
 template <class T>
 std::vector<T> from(const std::vector<T>& log, size_t start) {

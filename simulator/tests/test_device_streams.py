@@ -176,22 +176,80 @@ def test_a_process_may_end_while_the_device_works(end):
     assert result.returncode == 0, result.stderr
 
 
-def test_a_forked_child_has_a_device_although_its_parent_works():
+FORBIDDEN = [
+    "y + 1",
+    "y.cpu()",
+    "y.tolist()",
+    "y.fill_(2)",
+    "y[0].item()",
+    "torch.zeros(2, device='mps')",
+    "library.slow_add(y, 10)",
+    "torch.ones(2).to('mps')",
+    "torch.mps.synchronize()",
+    "torch.mps.empty_cache()",
+    "torch.mps.compile_shader('kernel void f(device float* x) { x[0] = 1; }')",
+    "torch.mps.Event().record()",
+]
+
+
+def test_a_forked_child_cannot_use_the_device():
+    """On a Mac it crashes or waits for ever (pytorch #178037)."""
     result = run_python(
         PRELUDE
         + f"""
+import mps_simulator
+y = torch.zeros(4, device="mps")
 library.slow_add(x, {10 * ROUNDS})
-torch.mps.Event().record()
-library.slow_add(x, {ROUNDS})
+torch.mps.Event().record()  # the device works while the process forks
 child = os.fork()
 if child == 0:
-    y = torch.zeros(4, device="mps")
-    library.slow_add(y, 10)
-    os._exit(0 if (y + 1).tolist() == [2.0] * 4 else 3)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), x.tolist())
+    refused = []
+    for use in {FORBIDDEN}:
+        try:
+            eval(use)
+        except mps_simulator.Finding as finding:
+            assert "forked child" in str(finding)
+            refused.append(use)
+    assert refused == {FORBIDDEN}, refused
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), (x + y[0]).tolist())
 """
     )
-    assert result.stdout == f"0 {[2.0] * 8}\n", result.stdout + result.stderr
+    assert result.stdout == f"0 {[1.0] * 8}\n", result.stdout + result.stderr
+
+
+def test_a_forked_child_computes_on_the_cpu_and_lets_go_what_it_inherited():
+    result = run_python(
+        PRELUDE
+        + """
+import sys
+model = torch.nn.Linear(4, 4).to("mps")
+y = model(torch.ones(1, 4, device="mps"))
+child = os.fork()
+if child == 0:
+    del model, x, y
+    torch.manual_seed(0)
+    w = torch.ones(3, requires_grad=True)
+    (w * 2).sum().backward()
+    assert w.grad.tolist() == [2.0] * 3 and torch.backends.mps.is_available()
+    sys.exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    )
+    assert result.stdout == "0\n", result.stdout + result.stderr
+
+
+def test_a_forked_child_may_be_the_first_to_use_the_device():
+    result = run_python(
+        """
+import os, torch
+child = os.fork()
+if child == 0:
+    os._exit(0 if (torch.ones(2, device="mps") + 1).tolist() == [2.0] * 2 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    )
+    assert result.stdout == "0\n", result.stdout + result.stderr
 
 
 def test_kernels_take_turns_on_the_streams():

@@ -12,13 +12,16 @@ from torch import nn
 
 
 class Volumes(torch.utils.data.Dataset):
-    """Items are functions of their index, made on the device that the worker has."""
+    """Items are functions of their index, made on a device that the worker has."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
 
     def __len__(self) -> int:
         return 8
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        made = torch.full((3,), float(index), device="mps") + 1
+        made = torch.full((3,), float(index), device=self.device) + 1
         return made.cpu()
 
 
@@ -123,11 +126,13 @@ def test_threads_compute_at_once():
     assert results == {0: 0.0, 1: 1.0, 2: 2.0, 3: 3.0}
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_dataloader_workers_have_a_device_of_their_own(start):
+@pytest.mark.parametrize(("start", "device"), [("fork", "cpu"), ("spawn", "cpu"), ("spawn", "mps")])
+def test_dataloader_workers(start, device):
     torch.ones(1, device="mps").add_(1).item()  # the parent's device is in use
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of fork in a process with threads
-        loader = torch.utils.data.DataLoader(Volumes(), batch_size=2, num_workers=2, multiprocessing_context=start)
+        loader = torch.utils.data.DataLoader(
+            Volumes(device), batch_size=2, num_workers=2, multiprocessing_context=start
+        )
         values = torch.cat([batch[:, 0] for batch in loader])
     assert values.tolist() == list(range(1, 9))

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 import torch
-from interpreter import run_python
 
 HEADER = "#include <metal_stdlib>\n#include <metal_simdgroup>\nusing namespace metal;\n"
 
@@ -560,36 +559,3 @@ def test_an_unbound_buffer_is_an_error():
     with pytest.raises(RuntimeError, match="index 5"):
         lib.f(torch.zeros(1, device="mps"))
         torch.mps.synchronize()
-
-
-# --- processes
-
-PROGRAM = """
-import torch
-lib = torch.mps.compile_shader('''#include <metal_stdlib>
-using namespace metal;
-kernel void f(device float* x, uint i [[thread_position_in_grid]]) {
-  threadgroup_barrier(mem_flags::mem_none);
-  x[i] = i + 1;
-}''')
-x = torch.zeros(5000, device="mps")
-lib.f(x, group_size=100)
-assert x.sum().item() == 5000 * 5001 / 2
-"""
-
-
-def test_a_forked_child_has_threads_of_its_own():
-    program = (
-        PROGRAM
-        + """
-import os
-child = os.fork()
-if child == 0:
-    y = torch.zeros(5000, device="mps")
-    lib.f(y, group_size=100)
-    os._exit(0 if y.sum().item() == 5000 * 5001 / 2 else 1)
-assert os.waitpid(child, 0)[1] == 0
-"""
-    )
-    result = run_python(program)
-    assert result.returncode == 0, result.stderr

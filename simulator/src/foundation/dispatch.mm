@@ -17,8 +17,8 @@
 #include "fork.h"
 #include "validation.h"
 
+using mps_simulator::check_not_forked;
 using mps_simulator::fail_validation;
-using mps_simulator::fork_generation;
 using mps_simulator::ValidationError;
 
 namespace {
@@ -35,7 +35,6 @@ struct Turns {
   uint64_t serving = 0;
   std::deque<Work> pending;
   bool has_thread = false;
-  const unsigned generation = fork_generation();
 
   void wait_for(uint64_t ticket) {
     std::unique_lock<std::mutex> lock(mutex);
@@ -54,18 +53,8 @@ struct QueueState {
   bool concurrent = false;
   bool main = false;
   std::mutex mutex;
-  std::shared_ptr<Turns> turns;
+  const std::shared_ptr<Turns> turns = std::make_shared<Turns>();
   std::map<const void*, void*> specific;
-
-  // A forked child has none of its parent's threads, so it starts with nothing pending.
-  std::shared_ptr<Turns> current_turns() {
-    auto current = std::atomic_load(&turns);
-    if (!current || current->generation != fork_generation()) {
-      current = std::make_shared<Turns>();
-      std::atomic_store(&turns, current);
-    }
-    return current;
-  }
 };
 
 struct Deadline {
@@ -158,6 +147,7 @@ void run_pending(MPSSimulatorQueue* queue, std::shared_ptr<Turns> turns) {
 }
 
 void run_async(dispatch_queue_t queue, std::function<void()> work) {
+  check_not_forked();
   QueueState& state = state_of(queue);
   auto* retained = static_cast<MPSSimulatorQueue*>([queue retain]);
   if (state.concurrent) {
@@ -172,7 +162,7 @@ void run_async(dispatch_queue_t queue, std::function<void()> work) {
     }).detach();
     return;
   }
-  auto turns = state.current_turns();
+  const auto turns = state.turns;
   std::lock_guard<std::mutex> lock(turns->mutex);
   turns->pending.push_back({turns->next++, std::move(work)});
   // Nothing drains the main queue of a process without a run loop, here as on a Mac.
@@ -185,6 +175,7 @@ void run_async(dispatch_queue_t queue, std::function<void()> work) {
 }
 
 void run_sync(dispatch_queue_t queue, const std::function<void()>& work) {
+  check_not_forked();
   QueueState& state = state_of(queue);
   const auto guarded = [&] {
     @try {
@@ -205,7 +196,7 @@ void run_sync(dispatch_queue_t queue, const std::function<void()>& work) {
   if (is_running(queue)) {
     fail_validation("dispatch_sync on queue \"" + state.label + "\", which the calling block runs on: a deadlock");
   }
-  auto turns = state.current_turns();
+  const auto turns = state.turns;
   uint64_t ticket;
   {
     std::lock_guard<std::mutex> lock(turns->mutex);

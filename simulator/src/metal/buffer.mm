@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "../foundation/fork.h"
 #import "device.h"
 #import "heap.h"
 
@@ -105,6 +106,7 @@ using namespace mps_simulator;
 
 // What the host writes there from now on is not seen.
 - (void*)contents {
+  check_not_forked();
   if ([self storageMode] == MTLStorageModePrivate) return nullptr;
   (*_state)->set_written();
   return _memory;

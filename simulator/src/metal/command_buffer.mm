@@ -8,6 +8,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "../foundation/fork.h"
 #include "../foundation/validation.h"
 #include "../msl/msl.h"
 #import "blit_encoder.h"
@@ -250,6 +251,7 @@ MPS_SIMULATOR_PROPERTY(BufferDescriptor, MTLCommandBufferErrorOption, errorOptio
 }
 
 - (void)waitFor:(const char*)what until:(bool (^)(void))reached {
+  check_not_forked();
   std::unique_lock<std::mutex> lock(_state->mutex);
   if (_state->status < MTLCommandBufferStatusCommitted) {
     fail_validation(std::string(what) + " on a command buffer that was not committed waits without end");

@@ -29,7 +29,6 @@ struct QueueOrder {
   NSUInteger in_flight = 0;    // committed and not complete
   bool has_thread = false;
   bool closed = false;
-  const unsigned generation = fork_generation();
 
   Place* find(SimulatedCommandBuffer* buffer) {
     const auto found =
@@ -90,7 +89,7 @@ MPS_SIMULATOR_PROPERTY(QueueDescriptor, NSUInteger, maxCommandBufferCount, MaxCo
 
 - (void)dealloc {
   {
-    auto order = [self order];
+    auto order = *_order;
     std::lock_guard<std::mutex> lock(order->mutex);
     order->closed = true;
     order->changed.notify_all();
@@ -98,14 +97,6 @@ MPS_SIMULATOR_PROPERTY(QueueDescriptor, NSUInteger, maxCommandBufferCount, MaxCo
   delete _order;
   [_label release];
   [super dealloc];
-}
-
-// A forked child starts with nothing in flight: the thread stayed with the parent.
-- (std::shared_ptr<QueueOrder>)order {
-  auto order = std::atomic_load(_order);
-  if (order->generation == fork_generation()) return order;
-  auto fresh = std::make_shared<QueueOrder>();
-  return std::atomic_compare_exchange_strong(_order, &order, fresh) ? fresh : order;
 }
 
 - (id<MTLDevice>)device {
@@ -123,8 +114,9 @@ MPS_SIMULATOR_PROPERTY(QueueDescriptor, NSUInteger, maxCommandBufferCount, MaxCo
 }
 
 - (id<MTLCommandBuffer>)commandBufferWithDescriptor:(MTLCommandBufferDescriptor*)descriptor {
+  check_not_forked();
   if (!descriptor) fail_validation("commandBufferWithDescriptor: the descriptor is nil");
-  auto order = [self order];
+  auto order = *_order;
   {
     std::unique_lock<std::mutex> lock(order->mutex);
     order->changed.wait(lock, [&] {
@@ -140,18 +132,19 @@ MPS_SIMULATOR_PROPERTY(QueueDescriptor, NSUInteger, maxCommandBufferCount, MaxCo
 }
 
 - (void)enqueue:(SimulatedCommandBuffer*)buffer {
-  auto order = [self order];
+  auto order = *_order;
   std::lock_guard<std::mutex> lock(order->mutex);
   if (!order->find(buffer)) order->places.push_back({buffer, false});
 }
 
 - (void)commit:(SimulatedCommandBuffer*)buffer {
+  check_not_forked();
   [self enqueue:buffer];
-  auto order = [self order];
+  auto order = *_order;
   std::lock_guard<std::mutex> lock(order->mutex);
   [buffer retain];
   order->find(buffer)->committed = true;
-  if (order->uncommitted) --order->uncommitted;  // 0 in a child that was forked while the buffer was open
+  --order->uncommitted;
   ++order->in_flight;
   if (!order->has_thread) {
     order->has_thread = true;
@@ -161,12 +154,12 @@ MPS_SIMULATOR_PROPERTY(QueueDescriptor, NSUInteger, maxCommandBufferCount, MaxCo
 }
 
 - (void)abandon:(SimulatedCommandBuffer*)buffer {
-  auto order = [self order];
+  auto order = *_order;
   std::lock_guard<std::mutex> lock(order->mutex);
   auto& places = order->places;
   places.erase(std::remove_if(places.begin(), places.end(), [&](const auto& place) { return place.buffer == buffer; }),
                places.end());
-  if (order->uncommitted) --order->uncommitted;
+  --order->uncommitted;
   order->changed.notify_all();
 }
 

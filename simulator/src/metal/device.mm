@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "../foundation/fork.h"
 #include "../foundation/machine.h"
 #include "../msl/msl.h"
 #import "buffer.h"
@@ -43,6 +44,7 @@ id<MTLDevice> simulated_device() {
 }
 
 void check_buffer_length(NSUInteger length) {
+  check_not_forked();
   if (length == 0) fail_validation("Buffer Validation: cannot create a buffer of zero length");
   const NSUInteger limit = [simulated_device() maxBufferLength];
   if (length > limit) {
@@ -53,9 +55,15 @@ void check_buffer_length(NSUInteger length) {
 
 }  // namespace mps_simulator
 
-id<MTLDevice> MTLCreateSystemDefaultDevice(void) { return [simulated_device() retain]; }
+id<MTLDevice> MTLCreateSystemDefaultDevice(void) {
+  enter_metal();
+  return [simulated_device() retain];
+}
 
-NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) { return [[NSArray alloc] initWithObjects:simulated_device(), nil]; }
+NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) {
+  enter_metal();
+  return [[NSArray alloc] initWithObjects:simulated_device(), nil];
+}
 
 @implementation SimulatedDevice
 
@@ -128,6 +136,7 @@ NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) { return [[NSArray alloc] initWi
 }
 
 - (id<MTLCommandQueue>)newCommandQueueWithMaxCommandBufferCount:(NSUInteger)count {
+  check_not_forked();
   if (count == 0) fail_validation("maxCommandBufferCount must be > 0");
   return [[SimulatedCommandQueue alloc] initWithMaxCommandBufferCount:count];
 }
@@ -143,6 +152,7 @@ NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) { return [[NSArray alloc] initWi
 }
 
 - (id<MTLHeap>)newHeapWithDescriptor:(MTLHeapDescriptor*)descriptor {
+  check_not_forked();
   if (!descriptor || descriptor.size == 0) fail_validation("newHeapWithDescriptor: the size must be > 0");
   return [[SimulatedHeap alloc] initWithDescriptor:descriptor];
 }

@@ -19,19 +19,13 @@ namespace {
 struct Board {
   std::mutex mutex;
   std::condition_variable changed;
-  const unsigned generation = fork_generation();
 };
 
-// Leaked, and another one after a fork, when a thread that is no more may hold the mutex.
+// Leaked: somebody may wait when the process exits.
 Board& board() {
-  static std::atomic<Board*> current{new Board};
-  Board* found = current;
-  if (found->generation != fork_generation()) {
-    auto* fresh = new Board;
-    if (current.compare_exchange_strong(found, fresh)) return *fresh;
-    delete fresh;
-  }
-  return *found;
+  check_not_forked();
+  static Board* const board = new Board;
+  return *board;
 }
 
 struct Listener {

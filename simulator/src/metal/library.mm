@@ -1,5 +1,6 @@
 #import "library.h"
 
+#include "../foundation/fork.h"
 #include "../foundation/machine.h"
 #include "../foundation/validation.h"
 #import "device.h"
@@ -249,6 +250,7 @@ MPS_SIMULATOR_STATE(FunctionConstant)
 namespace mps_simulator {
 
 id<MTLLibrary> new_library(NSString* source, MTLCompileOptions* options, NSError** error) {
+  check_not_forked();
   if (!source) fail_validation("newLibraryWithSource: the source is nil");
   if (options.libraryType != MTLLibraryTypeExecutable || options.libraries.count) {
     set_error(error, make_error(MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,

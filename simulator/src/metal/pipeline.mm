@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "../foundation/fork.h"
 #include "../foundation/machine.h"
 #include "../foundation/validation.h"
 #include "../msl/simd_functions.h"
@@ -170,6 +171,7 @@ namespace mps_simulator {
 
 id<MTLComputePipelineState> new_pipeline(id<MTLFunction> function, MTLComputePipelineDescriptor* descriptor,
                                          NSError** error) {
+  check_not_forked();
   if (!function) fail_validation("newComputePipelineState: computeFunction must not be nil");
   if (descriptor.maxTotalThreadsPerThreadgroup > msl::kMaxThreadsPerThreadgroup) {
     fail_validation("maxTotalThreadsPerThreadgroup must be <= " + std::to_string(msl::kMaxThreadsPerThreadgroup));

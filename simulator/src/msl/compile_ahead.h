@@ -16,8 +16,8 @@ class CompileAhead : public std::enable_shared_from_this<CompileAhead> {
   explicit CompileAhead(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
 
   // This kernel is about to be compiled. The first to be asked for may be the only one; then with each the kernels
-  // behind it come to be compiled, one more at a time as more are asked for, on as many cores as are left. Not those that
-  // function constants change: nobody knows to what.
+  // behind it come to be compiled, one more at a time as more are asked for, on as many cores as are left. Not those
+  // that function constants change: nobody knows to what.
   void asked_for(const Kernel& kernel);
 
  private:

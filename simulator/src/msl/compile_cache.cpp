@@ -105,7 +105,8 @@ class Turn {
 bool read(const fs::path& path, std::string& content) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
-  if (!file || (file.peek() != std::ifstream::traits_type::eof() && !(text << file.rdbuf())) || file.bad()) return false;
+  if (!file || (file.peek() != std::ifstream::traits_type::eof() && !(text << file.rdbuf())) || file.bad())
+    return false;
   content = text.str();
   return true;
 }

@@ -17,7 +17,8 @@ std::filesystem::path find_cache();
 void make_private(const std::filesystem::path& folder);
 
 // The path of the file `name` in the folder, which is in the cache. If it is not there, or damaged, it is made by
-// `make(path)`, with a path in a folder of its own; a second thread that wants it waits. Other processes see nothing or the whole file.
+// `make(path)`, with a path in a folder of its own; a second thread that wants it waits. Other processes see nothing or
+// the whole file.
 std::string cached(const std::filesystem::path& folder, const std::string& name,
                    const std::function<void(const std::string&)>& make);
 

@@ -38,8 +38,8 @@ std::vector<Diagnostic> parse_diagnostics(const std::string& output, const Sourc
 // "program_source:3:5: error: ...", the line, a caret.
 std::string render(const std::vector<Diagnostic>& diagnostics, const SourceMap& map);
 
-// Ends a compilation that failed: with a CompileError of these diagnostics, or, where the compiler complains of something
-// else than the shader, such as a full disk, with a std::runtime_error.
+// Ends a compilation that failed: with a CompileError of these diagnostics, or, where the compiler complains of
+// something else than the shader, such as a full disk, with a std::runtime_error.
 [[noreturn]] void fail_to_compile(const std::string& output, const SourceMap& map);
 
 // Address spaces and types by their MSL names.

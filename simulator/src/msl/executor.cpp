@@ -1,7 +1,6 @@
 #include "executor.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -102,7 +101,8 @@ class Region {
     munmap(reinterpret_cast<void*>(base + size), begin + size - base);
     base_ = reinterpret_cast<unsigned char*>(base);
     open(base_, msl_runtime::kStackBytes);
-    p = mmap(nullptr, sizeof(msl_runtime::Matrices), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    p = mmap(nullptr, sizeof(msl_runtime::Matrices), PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::runtime_error("no address space for the matrices of simdgroups");
     worker().matrices = static_cast<msl_runtime::Matrices*>(p);
     worker().fail = &fail;
@@ -309,19 +309,11 @@ class Job {
 };
 
 // CPU threads beside the caller, made on the first dispatch that is worth them. Never destroyed: work in flight when
-// the process exits does no harm, and a forked child makes its own.
+// the process exits does no harm.
 class Pool {
  public:
   static Pool& instance() {
-    static std::mutex mutex;
-    static Pool* pool = nullptr;
-    static pid_t owner = 0;
-    std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
-    if (!lock && owner == getpid()) lock.lock();
-    if (owner != getpid()) {  // also when the mutex was held in the parent at the time of the fork
-      pool = new Pool;
-      owner = getpid();
-    }
+    static Pool* const pool = new Pool;
     return *pool;
   }
 

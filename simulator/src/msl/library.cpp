@@ -296,9 +296,8 @@ std::shared_ptr<const Library> compile(const std::string& source, const CompileO
   const Toolchain& toolchain = Toolchain::instance(options.language_version);
   std::string key = source + '\0' + std::to_string(options.language_version);
   for (const auto& [name, value] : options.macros) key += '\0' + name + '\0' + value;
-  const std::string cached = toolchain.cached("lib-" + sha256(key), [&](const std::string& path) {
-    write_file(path, serialise(check(source, options)));
-  });
+  const std::string cached = toolchain.cached(
+      "lib-" + sha256(key), [&](const std::string& path) { write_file(path, serialise(check(source, options))); });
   return std::make_shared<LibraryImpl>(deserialise(read_file(cached), source));
 }
 

@@ -108,8 +108,8 @@ Output run(std::vector<std::string> command, const std::string& input, const std
   posix_spawn_file_actions_adddup2(&actions, error.descriptor(), 2);
   posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
   pid_t pid;
-  const int failure = posix_spawn(&pid, command[0].c_str(), &actions, nullptr, pointers(command).data(),
-                                  pointers(environment).data());
+  const int failure =
+      posix_spawn(&pid, command[0].c_str(), &actions, nullptr, pointers(command).data(), pointers(environment).data());
   posix_spawn_file_actions_destroy(&actions);
   if (failure != 0) throw std::runtime_error("cannot start " + command[0] + ": " + std::strerror(failure));
 

@@ -221,7 +221,7 @@ std::string Toolchain::prelude() const {
 }
 
 Output Toolchain::preprocess(const std::string& source, const std::vector<std::string>& macros,
-                                        unsigned language_version) const {
+                             unsigned language_version) const {
   std::vector<std::string> arguments = {"-E",
                                         "-x",
                                         "c++",

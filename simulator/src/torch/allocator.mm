@@ -17,6 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "foundation/fork.h"
 #import "metal/buffer.h"
 #include "torch/device.h"
 #include "torch/pinned.h"
@@ -212,6 +213,7 @@ c10::DataPtr data_pointer(void* buffer, c10::DeleterFnPtr deleter) {
 
 c10::DataPtr Allocator::allocate(size_t size) {
   if (size == 0) return data_pointer(nullptr, &free);
+  check_not_forked();
   TORCH_CHECK(size <= max_buffer_length(), "Invalid buffer size: ", formatSize(size));
   std::lock_guard<std::recursive_mutex> lock(mutex_);
   void* buffer = take_cached(size);

@@ -142,11 +142,11 @@ std::vector<at::Tensor> written_arguments(const c10::FunctionSchema& schema, at:
 
 void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& schema = op.schema();
+  synchronize_for_host();
   auto& recorder = Recorder::instance();
   if (recorder.recording()) {
     recorder.add_operator(c10::toString(op.operator_name()));
   }
-  synchronize_for_host();
 
   Aliases aliases(schema.name());
   const auto& arguments = schema.arguments();

@@ -30,8 +30,8 @@ struct GuardImpl final : c10::impl::DeviceGuardImplInterface {
     return capability;
   }
 
-  c10::Stream getStream(c10::Device) const override { return at::mps::getCurrentMPSStream()->unwrap(); }
-  c10::Stream getDefaultStream(c10::Device) const override { return at::mps::getDefaultMPSStream()->unwrap(); }
+  c10::Stream getStream(c10::Device) const override { return current_stream(); }
+  c10::Stream getDefaultStream(c10::Device) const override { return c10::Stream(c10::Stream::UNSAFE, kDevice, 0); }
   c10::Stream getNewStream(c10::Device, int) const override { return next_stream()->unwrap(); }
   c10::Stream getStreamFromGlobalPool(c10::Device, bool) const override { return next_stream()->unwrap(); }
   c10::Stream exchangeStream(c10::Stream stream) const override {

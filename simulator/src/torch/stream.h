@@ -15,6 +15,9 @@ at::mps::MPSStream* get_stream(c10::StreamId id);
 // The next stream of the pool, round robin.
 at::mps::MPSStream* next_stream();
 
+// Of this thread, by its id: a forked child may ask for it, as autograd does, and has no stream.
+c10::Stream current_stream();
+
 // Per thread, the default stream to begin with. Returns the one that was current.
 at::mps::MPSStream* exchange_current_stream(at::mps::MPSStream* stream);
 

@@ -5,7 +5,6 @@
 #include <ATen/mps/MPSAllocatorInterface.h>
 #import <Metal/Metal.h>
 #include <c10/metal/error.h>
-#include <pthread.h>
 
 #include <array>
 #include <atomic>
@@ -16,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "foundation/fork.h"
 #include "foundation/validation.h"
 #include "torch/storage.h"
 
@@ -43,18 +43,10 @@ struct StreamTable {
   std::atomic<int> pending_streams{0};
 };
 
-// Leaked, here and after a fork: work may still be in flight when the process exits, and a child must not touch the
-// queues of its parent.
-StreamTable* table_instance = nullptr;
-
+// Leaked: work may still be in flight when the process exits.
 StreamTable& table() {
-  static const bool once = [] {
-    table_instance = new StreamTable;
-    pthread_atfork(nullptr, nullptr, [] { table_instance = new StreamTable; });
-    return true;
-  }();
-  (void)once;
-  return *table_instance;
+  static auto* const leaked = new StreamTable;
+  return *leaked;
 }
 
 thread_local c10::StreamId current_id = 0;
@@ -134,6 +126,8 @@ at::mps::MPSStream* exchange_current_stream(at::mps::MPSStream* stream) {
   return previous;
 }
 
+c10::Stream current_stream() { return c10::Stream(c10::Stream::UNSAFE, c10::Device(c10::kMPS, 0), current_id); }
+
 bool on_queue(const at::mps::MPSStream* stream) { return dispatch_get_specific(&kStreamKey) == stream; }
 
 void run_on_queue(at::mps::MPSStream* stream, const std::function<void()>& body) {
@@ -162,6 +156,7 @@ void synchronize(at::mps::MPSStream* stream) {
 }
 
 void synchronize_all() {
+  check_not_forked();
   if (table().pending_streams == 0) return;
   std::vector<at::mps::MPSStream*> pending;
   for (auto& slot : table().streams) {
