@@ -107,7 +107,7 @@ def _check_against_cpu(call: Call, actual: Tensors | Refusal, backend: str) -> l
         assert isinstance(actual, Refusal), "a gradient of another batch size, which the CPU reads past, is not refused"
         return actual
     on_cpu = tensors_of(call, "cpu")
-    # Of a bfloat16 or float16 result the CPU's is that of float32, rounded once. oneDNN has no words of its own for what
+    # Of a result in half precision the CPU's is that of float32, rounded once. oneDNN has no words of its own for what
     # it refuses, and its backward pass in bfloat16 may end the process.
     in_float32 = on_cpu if _is_mixed(call) else map_tensors(torch.Tensor.float, on_cpu)
     with torch.backends.mkldnn.flags(enabled=False):

@@ -1,4 +1,4 @@
-"""ConvTranspose3d by its definition, for sizes of stride, padding and dilation that the CPU's operator does not keep."""
+"""ConvTranspose3d by its definition, for strides, paddings and dilations that the CPU's operator does not keep."""
 
 from __future__ import annotations
 

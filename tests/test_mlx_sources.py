@@ -106,7 +106,7 @@ def test_accepted(name):
 
 def test_bfloat_functions_need_mlxs_own():
     text = source("unary") + '\ninstantiate_kernel("b", unary_v, bfloat16_t, bfloat16_t, Exp)\n'
-    with pytest.raises(SyntaxError, match="no viable conversion from .*float.* to .*bfloat"):
+    with pytest.raises(SyntaxError, match=r"no viable conversion from .*float.* to .*bfloat"):
         torch.mps.compile_shader(text)
 
 

@@ -158,6 +158,7 @@ def test_upsampling_compiled_by_inductor(inductor, mode):
 
 # --- parameters and members
 
+
 def test_buffers_of_bytes_without_a_type():
     out, x, y = zeros(4), tensor([1, 2, 3, 4]), tensor([10, 20, 30, 40])
     kernel = library("""
@@ -202,6 +203,7 @@ def test_members_with_an_id():
 
 
 # --- conversions and copies
+
 
 def test_packed_vectors_of_another_element_type():
     x = zeros(16)
@@ -257,6 +259,7 @@ def test_instantiations_that_differ_in_their_parameters_alone():
 
 
 # --- headers and macros
+
 
 def test_types_of_simd():
     x = zeros(8)

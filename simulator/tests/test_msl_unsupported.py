@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import mps_simulator
 import pytest
 import torch
+
+import mps_simulator
 
 HEADER = "#include <metal_stdlib>\n#include <metal_simdgroup_matrix>\nusing namespace metal;\n"
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "simulator.md"

@@ -161,7 +161,8 @@ MSL_INLINE unsigned next_in_simdgroup(const Worker& w, unsigned fiber) {
 inline __attribute__((noinline, no_sanitize("address", "alignment"))) void await_leader(unsigned operation,
                                                                                         unsigned site) {
   Worker& w = worker();
-  const unsigned fiber = this_fiber(), thread_index = w.order[w.first + fiber], leader = thread_index / kSimdWidth * kSimdWidth;
+  const unsigned fiber = this_fiber(), thread_index = w.order[w.first + fiber],
+                 leader = thread_index / kSimdWidth * kSimdWidth;
   if (w.matrices->operations[leader] >= operation) return;
   w.suspended = 1;
   w.matrices->awaited[thread_index] = operation;

@@ -7,8 +7,8 @@ namespace metal {
 
 struct os_log {
   constexpr os_log(constant char*, constant char*) {}
-#define MSL_LOG(name)      \
-  template <class... A>    \
+#define MSL_LOG(name)   \
+  template <class... A> \
   constexpr void name(constant char*, A...) const {}
   MSL_LOG(log)
   MSL_LOG(log_debug)

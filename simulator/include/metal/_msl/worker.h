@@ -85,8 +85,8 @@ struct Simdgroup {
 // Of kernels that use thread_elements().
 constexpr unsigned kRemembered = 256;  // results of matrix operations, of each simdgroup
 struct Matrices {
-  unsigned operations[kMaxThreads];  // that each thread has come to
-  unsigned awaited[kMaxThreads];     // the one whose result it waits for
+  unsigned operations[kMaxThreads];                                        // that each thread has come to
+  unsigned awaited[kMaxThreads];                                           // the one whose result it waits for
   alignas(64) unsigned char results[kSimdgroups][kRemembered][8 * 8 * 4];  // by number
 };
 
