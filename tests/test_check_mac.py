@@ -177,13 +177,17 @@ def test_unknown_class_is_refused_by_name(tmp_path: Path, apple: metal_cpp.Metal
 def test_names_newer_than_macos_14_must_be_asked_for(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
     macos14 = metal_cpp.read(wheels.folder(wheels.METAL_CPP_14) / "mlx/include/metal_cpp")
     source, target = tmp_path / "f.mm", tmp_path / "f.so"
-    setter = "[options setMathMode:MTLMathModeSafe];"
+    setter = "[options setMathMode:MTLMathModeSafe]; [options setLanguageVersion:MTLLanguageVersion4_1];"
     source.write_text(METAL + f"void f(MTLCompileOptions* options) {{ {setter} }}")
     toolchain = Toolchain(tmp_path)
     assert toolchain.compile(source, tmp_path / "f.o").errors == []
     assert toolchain.link([tmp_path / "f.o"], target, apple).errors == []
     problems = bundle.newer(target, [source], apple, macos14)
-    assert [problem.split(" came")[0] for problem in problems] == ["-setMathMode:", "f.mm: MTLMathModeSafe"]
+    assert [problem.split(" came")[0] for problem in problems] == [
+        "-setMathMode:",
+        "f.mm: MTLLanguageVersion4_1",
+        "f.mm: MTLMathModeSafe",
+    ]
     asked = "if ([options respondsToSelector:@selector(setMathMode:)] && isOperatingSystemAtLeastVersion) "
     source.write_text(source.read_text().replace(setter, asked + setter))
     assert bundle.newer(target, [source], apple, macos14) == []

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import wheels
+from comparison import MACOS_27
 from metal_cpp import MetalCpp
 from toolchain import MACOS, imports
 
@@ -99,7 +100,7 @@ def newer(bundle: Path, sources: list[Path], today: MetalCpp, macos14: MetalCpp)
     for name in sorted(selectors(bundle) & (today.metal_selectors - macos14.metal_selectors)):
         if not any(f"respondsToSelector:@selector({name})" in text for text in texts.values()):
             problems.append(f"-{name} came after macOS 14: ask respondsToSelector:@selector({name}) first")
-    late = today.enumerators.keys() - macos14.enumerators.keys()
+    late = (today.enumerators.keys() | MACOS_27.keys()) - macos14.enumerators.keys()
     for path, text in texts.items():
         for name in sorted(late & set(re.findall(r"\bMTL\w+", text))):
             if "isOperatingSystemAtLeastVersion" not in text:

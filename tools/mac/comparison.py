@@ -11,6 +11,8 @@ from metal_cpp import MetalCpp, canonical_block
 
 # Apple's Metal framework exports these; metal-cpp, which uses only some of the error domains, does not name them.
 UNNAMED_CONSTANTS = {"MTLCommandBufferErrorDomain", "MTLLibraryErrorDomain"}
+# Enumerators of macOS 27, of which there is no metal-cpp in a wheel yet; the values are those of Apple's SDK.
+MACOS_27 = {"MTLLanguageVersion4_1": (4 << 16) + 1}
 # What every Objective-C class has from NSObject, and metal-cpp from a template.
 NSOBJECT = {"alloc", "copy", "init", "new"}
 # Inline functions of Apple's C headers, which metal-cpp has as members: MTLSizeMake is MTL::Size::Make.
@@ -56,7 +58,7 @@ def compare(ours: Headers, apple: MetalCpp) -> Comparison:
     for name, (kind, place) in ours.enums.items():
         result.hold("enums", place, _same(f"underlying type of {name}", canonical_block(kind), apple.enums.get(name)))
     for name, (value, place) in ours.enumerators.items():
-        result.hold("enum values", place, _same(name, value, apple.enumerators.get(name)))
+        result.hold("enum values", place, _same(name, value, (apple.enumerators | MACOS_27).get(name)))
     for name, (fields, place) in ours.structs.items():
         spelt = [(label, canonical_block(kind)) for label, kind in fields]
         result.hold("structs", place, _same(f"struct {name}", spelt, apple.structs.get(name)))
