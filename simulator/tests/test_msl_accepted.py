@@ -150,10 +150,24 @@ def test_indexing_compiled_by_inductor(inductor):
     assert torch.equal(compiled(x.to("mps"), index.to("mps")).cpu(), x[index])
 
 
-@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
-def test_upsampling_compiled_by_inductor(inductor, mode):
-    layer, x = nn.Upsample(scale_factor=2, mode=mode), torch.rand(1, 2, 5, 4)
-    torch.testing.assert_close(torch.compile(layer)(x.to("mps")).cpu(), layer(x))
+def test_an_index_out_of_range_compiled_by_inductor(inductor):
+    compiled = torch.compile(lambda x, index: x[index])
+    with pytest.raises(RuntimeError, match=r"Index 12 out of range \[0, 10\)"):
+        compiled(torch.arange(10.0, device="mps"), tensor([3, 12], torch.int64))
+        torch.mps.synchronize()
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (nn.Upsample(scale_factor=2, mode="trilinear"), torch.rand(1, 2, 3, 5, 4)),
+        (nn.Embedding(5, 3), torch.tensor([1, 4])),
+    ],
+    ids=["upsample", "embedding"],
+)
+def test_layers_compiled_by_inductor(inductor, layer, x):
+    expected = layer(x)
+    torch.testing.assert_close(torch.compile(layer.to("mps"))(x.to("mps")).cpu(), expected)
 
 
 # --- parameters and members
@@ -291,6 +305,58 @@ def test_bfloat_is_announced():
         #endif
     """).f(x, threads=1)
     assert x.item() == 3
+
+
+def test_parts_of_floats():
+    x, exponents = tensor([6.5, -0.75, 0, float("inf")]), zeros(4, torch.int32)
+    wholes, fractions = zeros(4), zeros(4)
+    library("""
+        kernel void f(device float* x, device int* exponents, device float* wholes, device float* fractions,
+                      uint i [[thread_position_in_grid]]) {
+          float whole;
+          int exponent;
+          fractions[i] = modf(x[i], whole);
+          wholes[i] = whole;
+          x[i] = i < 3 ? frexp(x[i], exponent) : 0;
+          exponents[i] = i < 3 ? exponent : 0;
+        }
+    """).f(x, exponents, wholes, fractions)
+    assert wholes.tolist() == [6, 0, 0, float("inf")] and fractions.tolist() == [0.5, -0.75, 0, 0]
+    assert x.tolist() == [0.8125, -0.75, 0, 0] and exponents.tolist() == [3, 0, 0, 0]
+
+
+def test_messages_to_a_log():
+    x = zeros(1)
+    library("""
+        #include <metal_logging>
+        constant os_log logger("subsystem", "category");
+        kernel void f(device float* x) {
+          logger.log_debug("%f", x[0]);
+          os_log_default.log("text");
+          x[0] = 1;
+        }
+    """).f(x, threads=1)
+    assert x.item() == 1
+
+
+def test_members_that_templates_make_of_comparisons():
+    x = zeros(3)
+    library("""
+        template <typename T>
+        struct Reduce {
+          template <typename U, enable_if_t<sizeof(U) < 8 && (sizeof(U) > 1), bool> = true>
+          int width(U) const thread { return sizeof(U); }
+          template <typename U, enable_if_t<sizeof(U) == 8 || is_same_v<U, bool>, bool> = true>
+          int width(U) const thread { return -int(sizeof(U)); }
+        };
+        kernel void f(device float* x) {
+          Reduce<int> reduce;
+          x[0] = reduce.width(1.0f);
+          x[1] = reduce.width(long(1));
+          x[2] = reduce.width(true);
+        }
+    """).f(x, threads=1)
+    assert x.tolist() == [4, -8, -1]
 
 
 def test_all_of_torchs_headers():
