@@ -5,23 +5,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import error_bound
 import torch
 import torch.nn.functional as F
 from calls import (
-    HYPER_PARAMETERS,
     MOST_ELEMENTS,
     Call,
     Convolution,
     elements_of,
     forced,
+    hyper_parameters_of,
     is_legal,
+    is_mixed,
     run,
-    shapes_of,
     tensors_of,
-    values_in,
 )
 from definition import conv_transpose3d_by_definition
 
@@ -53,10 +52,9 @@ def outcome(function: Callable[[], Tensors]) -> Tensors | Refusal:
 
 def is_tame(call: Call) -> bool:
     """Whether the CPU, which keeps hyper-parameters and some products of them in 32 bits, may be asked."""
-    values = [v for name in HYPER_PARAMETERS for v in values_in(getattr(call, name))]
     g = call.geometry
     if g is None:
-        return all(-INT32 <= value < INT32 for value in values)
+        return all(-INT32 <= value < INT32 for value in hyper_parameters_of(call))
     axes = zip(g.input, g.kernel, g.stride, g.padding, g.output_padding, g.dilation)
     if not all(
         max(abs(s) * i, 2 * abs(p), abs(op), abs(d) * k, abs(s), abs(d)) < INT32 / 8 for i, k, s, p, op, d in axes
@@ -107,9 +105,9 @@ def _check_against_cpu(call: Call, actual: Tensors | Refusal, backend: str) -> l
         assert isinstance(actual, Refusal), "a gradient of another batch size, which the CPU reads past, is not refused"
         return actual
     on_cpu = tensors_of(call, "cpu")
-    # Of a result in half precision the CPU's is that of float32, rounded once. oneDNN has no words of its own for what
-    # it refuses, and its backward pass in bfloat16 may end the process.
-    in_float32 = on_cpu if _is_mixed(call) else map_tensors(torch.Tensor.float, on_cpu)
+    # Of a bfloat16 or float16 result the CPU's is that of float32, rounded once. oneDNN has no words of its own for
+    # what it refuses, and its backward pass in bfloat16 may end the process.
+    in_float32 = on_cpu if is_mixed(call) else map_tensors(torch.Tensor.float, on_cpu)
     with torch.backends.mkldnn.flags(enabled=False):
         baseline = outcome(lambda: run(call, in_float32))
     if isinstance(baseline, Refusal):
@@ -122,10 +120,6 @@ def _check_against_cpu(call: Call, actual: Tensors | Refusal, backend: str) -> l
     return _compare(call, actual, baseline, F.conv_transpose3d, backend)
 
 
-def _is_mixed(call: Call) -> bool:
-    return len({call.dtype_of(name) for name in shapes_of(call)}) > 1
-
-
 def _has_no_samples(call: Call) -> bool:
     return len(call.input) == 5 and call.input[0] == 0
 
@@ -133,7 +127,7 @@ def _has_no_samples(call: Call) -> bool:
 def _is_same_refusal(call: Call, actual: Refusal, cpus: Refusal) -> bool:
     if actual.kind is not cpus.kind:
         return False
-    if _has_no_samples(call) or (_is_mixed(call) and "scalar type" in actual.words):
+    if _has_no_samples(call) or (is_mixed(call) and "scalar type" in actual.words):
         # The CPU stumbles over a batch of no samples in some function inside; and it looks at dtypes last.
         return True
     # The CPU sees one group at a time, and prints its sizes.
@@ -142,26 +136,25 @@ def _is_same_refusal(call: Call, actual: Refusal, cpus: Refusal) -> bool:
 
 
 def _may_refuse(call: Call) -> bool:
-    """Of no samples the CPU does not look at what it need not compute with: dtypes, and the gradient of the output."""
-    return _has_no_samples(call) and (_is_mixed(call) or call.grad_output is not None)
+    """Of no samples the CPU does not look at what it need not compute with."""
+    return _has_no_samples(call) and not is_legal(call)
 
 
 def _has_another_batch(call: Call) -> bool:
     """Alone: whatever else is wrong with it the CPU sees first."""
-    g, grad = call.geometry, call.grad_output
-    return g is not None and is_legal(g) and grad is not None and len(grad) == 5 and call.by_operator and (
-        grad[1:] == call.output[-4:] and grad[0] != g.batch
-    )  # fmt: skip
+    grad_output = call.grad_output
+    if not call.by_operator or grad_output is None or not is_legal(replace(call, grad_output=None)):
+        return False
+    return len(call.input) == 5 and grad_output[1:] == call.output[1:] and grad_output[0] != call.input[0]
 
 
 def _check_large(call: Call, actual: Tensors | Refusal, backend: str) -> list[Observation] | Refusal:
     """Hyper-parameters that the CPU does not keep: they are refused, unless the call can be computed all the same."""
-    g = call.geometry
     if isinstance(actual, Refusal):
         assert actual.kind is RuntimeError, f"{actual}"
-        assert g is None or not is_legal(g) or "too large" in actual.words, f"it is legal, but: {actual}"
+        assert not is_legal(call) or max(hyper_parameters_of(call)) >= INT32, f"it is legal, but: {actual}"
         return actual
-    assert g is not None and is_legal(g), f"it is illegal, but computed: {_brief(actual)}"
+    assert is_legal(call), f"it is illegal, but computed: {_brief(actual)}"
     in_float32 = map_tensors(torch.Tensor.float, tensors_of(call, "cpu"))
     baseline = run(call, in_float32, conv_transpose3d_by_definition)
     return _compare(call, actual, baseline, conv_transpose3d_by_definition, backend)

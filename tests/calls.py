@@ -179,12 +179,7 @@ def run(call: Call, tensors: Tensors, convolution: Convolution = F.conv_transpos
     names = [name for name in ("input", "weight", "bias") if name in tensors]
     wanted = [name for name, wants in zip(("input", "weight", "bias"), call.wants) if wants and name in names]
     by_operator = call.by_operator and convolution is F.conv_transpose3d
-    leaves = {
-        name: tensors[name]
-        .detach()
-        .requires_grad_(name in wanted and not by_operator and _differentiable(tensors[name]))
-        for name in names
-    }
+    leaves = {name: tensors[name].detach().requires_grad_(name in wanted and not by_operator) for name in names}
     output = convolution(leaves["input"], leaves["weight"], leaves.get("bias"), **call.arguments)
     results = {"output": output.detach()}
     if not wanted or "grad_output" not in tensors:
@@ -194,10 +189,6 @@ def run(call: Call, tensors: Tensors, convolution: Convolution = F.conv_transpos
     else:
         gradients = torch.autograd.grad(output, [leaves[name] for name in wanted], tensors["grad_output"])
     return {**results, **{f"{name} gradient": gradient for name, gradient in zip(wanted, gradients)}}
-
-
-def _differentiable(tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point()
 
 
 def _by_operator(call: Call, tensors: Tensors, wanted: list[str]) -> list[torch.Tensor]:
@@ -236,14 +227,24 @@ def forced(call: Call) -> Iterator[None]:
 # --- Which are legal ---
 
 
-def is_legal(g: Geometry) -> bool:
+def is_legal(call: Call) -> bool:
     """By nn.ConvTranspose3d's documentation, of numbers without end."""
+    g = call.geometry
     return (
-        min(*g.stride, *g.dilation) >= 1
+        g is not None
+        and min(*g.stride, *g.dilation) >= 1
         and min(*g.padding, *g.output_padding) >= 0
         and all(op < max(s, d) for op, s, d in zip(g.output_padding, g.stride, g.dilation))
         and min(*g.input, *g.kernel, *g.output, g.in_channels, g.out_channels) >= 1
+        and call.bias in (None, (g.out_channels,))
+        and call.grad_output in (None, call.output)
+        and not is_mixed(call)
     )
+
+
+def is_mixed(call: Call) -> bool:
+    """In its dtypes."""
+    return len({call.dtype_of(name) for name in shapes_of(call)}) > 1
 
 
 def elements_of(g: Geometry) -> int:
@@ -251,11 +252,12 @@ def elements_of(g: Geometry) -> int:
     return max(g.batch, 1) * g.out_channels * math.prod(max(size, 0) for size in g.output)
 
 
-def values_in(value: Sizes) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else value
+def hyper_parameters_of(call: Call) -> list[int]:
+    values = [getattr(call, name) for name in HYPER_PARAMETERS]
+    return [v for value in values for v in ((value,) if isinstance(value, int) else value)]
 
 
 def is_computable(call: Call) -> bool:
     """Neither does it ask for more memory than there is, nor would it take long."""
     g = call.geometry
-    return g is None or not is_legal(g) or elements_of(g) <= MOST_ELEMENTS
+    return g is None or not is_legal(call) or elements_of(g) <= MOST_ELEMENTS

@@ -1,13 +1,14 @@
-"""ConvTranspose3d by its definition, for strides, paddings and dilations that the CPU's operator does not keep."""
+"""ConvTranspose3d by its definition, for sizes of hyper-parameters that the CPU's operator does not keep."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Union
 
 import torch
 
-Sizes = Union[int, tuple[int, ...]]
+Sizes = Union[int, Sequence[int]]
 
 
 def conv_transpose3d_by_definition(
@@ -21,30 +22,24 @@ def conv_transpose3d_by_definition(
     groups: int,
 ) -> torch.Tensor:
     """y[i * stride + k * dilation - padding] += x[i] * w[k] along each axis, of a legal call; differentiable."""
-    s, p, op, d = (
-        (v,) * 3 if isinstance(v, int) else v * (3 // len(v)) for v in (stride, padding, output_padding, dilation)
-    )
+    lists = (stride, padding, output_padding, dilation)
+    s, p, op, d = ([v] * 3 if isinstance(v, int) else [*v] * (3 // len(v)) for v in lists)
     sizes, kernel = input.shape[-3:], weight.shape[2:]
     x = input.reshape(-1, groups, weight.shape[0] // groups, *sizes)
     w = weight.unflatten(0, (groups, -1))
-    output = [
-        (i - 1) * s_ - 2 * p_ + d_ * (k - 1) + op_ + 1 for i, s_, p_, d_, k, op_ in zip(sizes, s, p, d, kernel, op)
-    ]
+    output = [(sizes[a] - 1) * s[a] - 2 * p[a] + d[a] * (kernel[a] - 1) + op[a] + 1 for a in range(3)]
     y = x.new_zeros(x.shape[0], groups, weight.shape[1], *output)
     y = y + 0 * (x.sum() + w.sum())  # a function of both, even where no tap reaches it
     for tap in itertools.product(*map(range, kernel)):
         targets = [[i * s[a] + tap[a] * d[a] - p[a] for i in range(sizes[a])] for a in range(3)]
-        inside = [[i for i, o in enumerate(targets[a]) if 0 <= o < output[a]] for a in range(3)]
-        if not all(inside):
+        inputs = [[i for i, o in enumerate(targets[a]) if 0 <= o < output[a]] for a in range(3)]
+        if not all(inputs):
             continue
-        values = x[:, :, :, inside[0]][:, :, :, :, inside[1]][..., inside[2]]
-        at = [
-            torch.tensor([targets[a][i] for i in inside[a]]).view([-1 if b == a else 1 for b in range(3)])
-            for a in range(3)
-        ]
-        products = torch.einsum("ngcdhw,gco->ngodhw", values, w[(..., *tap)])
+        read = torch.meshgrid(*map(torch.tensor, inputs), indexing="ij")
+        written = torch.meshgrid(*(torch.tensor([t[i] for i in of]) for t, of in zip(targets, inputs)), indexing="ij")
         every = (slice(None),) * 3
-        y[(*every, *at)] += products  # no two inputs meet one output by the same tap
+        products = torch.einsum("ngcdhw,gco->ngodhw", x[(*every, *read)], w[(..., *tap)])
+        y[(*every, *written)] += products  # no two inputs meet one output by the same tap
     y = y.flatten(1, 2)
     if bias is not None:
         y = y + bias.view(-1, 1, 1, 1)
