@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import error_bound
@@ -108,7 +109,7 @@ def _check_against_cpu(call: Call, actual: Tensors | Refusal, backend: str) -> l
     # Of a bfloat16 or float16 result the CPU's is that of float32, rounded once. oneDNN has no words of its own for
     # what it refuses, and its backward pass in bfloat16 may end the process.
     in_float32 = on_cpu if is_mixed(call) else map_tensors(torch.Tensor.float, on_cpu)
-    with torch.backends.mkldnn.flags(enabled=False):
+    with without_onednn():
         baseline = outcome(lambda: run(call, in_float32))
     if isinstance(baseline, Refusal):
         assert isinstance(actual, Refusal), f"the CPU refuses it, {baseline}; here: {_brief(actual)}"
@@ -118,6 +119,17 @@ def _check_against_cpu(call: Call, actual: Tensors | Refusal, backend: str) -> l
         assert _may_refuse(call), f"the CPU computes it; here: {actual}"
         return actual
     return _compare(call, actual, baseline, F.conv_transpose3d, backend)
+
+
+@contextlib.contextmanager
+def without_onednn() -> Iterator[None]:
+    """torch.backends.mkldnn.flags() warns of what else it sets."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def _has_no_samples(call: Call) -> bool:
