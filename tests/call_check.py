@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import error_bound
 import torch
 import torch.nn.functional as F
+
+import error_bound
 from calls import (
     MOST_ELEMENTS,
     Call,
@@ -24,7 +25,6 @@ from calls import (
     tensors_of,
 )
 from definition import conv_transpose3d_by_definition
-
 from mps_conv_transpose3d import _explain
 from mps_conv_transpose3d._arguments import Geometry
 from reference import DTYPES, Tensors, largest, map_tensors, unit_in_last_place
@@ -251,8 +251,10 @@ def methods_of(call: Call, backend: str) -> dict[str, str]:
     """Of each pass the method that computes it: as planned, for dense tensors."""
     if backend != "kernels":
         return dict.fromkeys(PASSES.values(), "composite")
-    from mps_conv_transpose3d import _plan
-
+    try:
+        from mps_conv_transpose3d import _plan
+    except ImportError:  # the package was built without pybind11
+        return dict.fromkeys(PASSES.values(), "unknown")
     planned = _explain.for_planner(call.case)
     method = None if call.method is None else _plan.Method.__members__[call.method]
     cores = call.cores or _explain._cores()

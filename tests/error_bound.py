@@ -70,11 +70,13 @@ def products_of(pass_: str, g: Geometry) -> int:
 def roundings(pass_: str, method: str, g: Geometry) -> int:
     """The most roundings that a product goes through on its way into a result of `method`.
 
-    `method` is a name of torch.ops.mps_conv_transpose3d.methods(), or "composite". For "bias_grad" it is the method
-    that computes the weight's gradient where that sums the bias's too, else "direct".
+    `method` is a name of torch.ops.mps_conv_transpose3d.methods(), "composite", or "unknown". For "bias_grad" it is
+    the method that computes the weight's gradient where that sums the bias's too, else "direct".
     """
     p = _Problem.of(g)
     products = products_of(pass_, g)
+    if method == "unknown":
+        return products + _OWN_AND_BIAS
     family = {"forward": _forward, "input_grad": _input_grad, "weight_grad": _weight_grad, "bias_grad": _bias_grad}
     return min(family[pass_](method, p, products), products) + _OWN_AND_BIAS
 

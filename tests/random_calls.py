@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from calls import HYPER_PARAMETERS, VALUES, Call, Layout, Shape, is_computable
-from hypothesis import assume
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import seed as with_seed
 from hypothesis import strategies as st
+
+from calls import HYPER_PARAMETERS, VALUES, Call, Layout, Shape, is_computable
 
 # Numbers of channels on both sides of the edges of tiles and fragments.
 EDGES = (1, 2, 3, 5, 6, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 130)
@@ -21,6 +23,32 @@ MOST_OUTPUTS = 20_000
 LARGE = (2**15, 2**16 + 1, 2**30, 2**31 - 1, 2**31, 2**31 + 1, 2**32 + 1, 2**40, 2**61, 2**62 - 1, 2**62, 2**63 - 1)
 
 KINDS = ("any", "tiles", "k3s2", "k3", "channels", "positions")
+
+
+# As many as hypothesis generates before it begins to repeat parts of earlier ones.
+CALLS_OF_A_SEED = 10
+
+
+def for_calls_of(seed: int, function: Callable[[Call], object]) -> None:
+    """Calls `function` with calls, the same ones for the same seed.
+
+    Where it raises, smaller calls are tried, and what it raises of the smallest one, the last, is raised.
+    """
+
+    @with_seed(seed)
+    @settings(
+        max_examples=CALLS_OF_A_SEED,
+        database=None,
+        deadline=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(call=calls())
+    def run(call: Call) -> None:
+        function(call)
+
+    run()
 
 
 def calls() -> st.SearchStrategy[Call]:

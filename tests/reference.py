@@ -2,7 +2,8 @@
 
 A result passes where its largest error against float64 is at most twice that of PyTorch's own CPU operator in the same
 dtype, plus one unit in the last place of the largest value. So no tolerance is picked by hand, and a case whose
-arithmetic is hard is allowed what it costs PyTorch too.
+arithmetic is hard is allowed what it costs PyTorch too. In bfloat16 it is that of PyTorch in float32, rounded once:
+oneDNN's backward pass in bfloat16 may end the process.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ def make_tensors(case: Case, dtype: torch.dtype, seed: int = 0) -> Tensors:
 
 def forward_and_backward(case: Case, tensors: Tensors, backward: bool = True) -> Tensors:
     """The output and, if asked for, the gradient of each input, on the tensors' own device and in their dtype."""
+    if tensors["input"].device.type == "cpu" and tensors["input"].dtype == torch.bfloat16:
+        results = forward_and_backward(case, map_tensors(torch.Tensor.float, tensors), backward)
+        return map_tensors(torch.Tensor.bfloat16, results)
     leaves = {name: tensors[name].detach().requires_grad_() for name in ("input", "weight", "bias") if name in tensors}
     output = F.conv_transpose3d(leaves["input"], leaves["weight"], leaves.get("bias"), **case.arguments)
     if not backward:

@@ -27,7 +27,6 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
-CALLS_OF_A_SEED = 10  # as many as hypothesis generates before it begins to repeat parts of earlier ones
 SECONDS_OF_A_CALL = 300  # one that takes longer hangs; kernels are compiled in the first ones
 MEMORY = 12 << 30  # of a process
 MOST_FAILURES = 5
@@ -76,42 +75,31 @@ def work(seeds: Iterator[int], backend: str, to_parent: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     sys.path.insert(0, str(ROOT / "tests"))
     import torch
-    from call_check import check
-    from hypothesis import HealthCheck, given, settings
-    from hypothesis import seed as with_seed
-    from random_calls import calls
 
+    from call_check import check
     from mps_conv_transpose3d import _switch
+    from random_calls import for_calls_of
 
     torch.set_num_threads(1)
     _switch.serve(backend)
-    statistics, failing = Statistics(), None
 
-    @settings(
-        max_examples=CALLS_OF_A_SEED,
-        database=None,
-        deadline=None,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-        print_blob=False,
-    )
-    @given(call=calls())
-    def make(call: object) -> None:
-        nonlocal failing
-        to_parent.send(("call", seed, repr(call)))
-        try:
+    def make_calls_of(seed: int) -> Statistics:
+        statistics, last = Statistics(), None
+
+        def make(call: object) -> None:
+            nonlocal last
+            last = call
+            to_parent.send(("call", seed, repr(call)))
             statistics.observe(call, check(call, backend))
-        except BaseException:
-            failing = call
-            raise
+
+        try:
+            for_calls_of(seed, make)
+        except Exception as error:
+            to_parent.send(("failure", seed, f"{type(error).__name__}: {error}", repr(last)))
+        return statistics
 
     for seed in seeds:
-        try:
-            with_seed(seed)(make)()
-        except Exception as error:
-            to_parent.send(("failure", seed, f"{type(error).__name__}: {error}", repr(failing)))
-        to_parent.send(("statistics", statistics))
-        statistics = Statistics()
+        to_parent.send(("statistics", make_calls_of(seed)))
 
 
 # --- The one that watches them ---
