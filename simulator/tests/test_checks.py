@@ -42,6 +42,28 @@ KERNELS = {
         "if (i < 16) a[i] = (*(device const float4*)(b + 1 + i % 4 * 4)).x;",
         r"thread \(0, 0, 0\), program_source:6: an access at offset 4 of the buffer at index 1.* 16 bytes of alignment",
     ),
+    "misaligned write of a vector": (
+        "if (i < 16) *(device float4*)(a + 4 * i) = float4(1);",
+        "if (i < 15) *(device float4*)(a + 1 + 4 * i) = float4(1);",
+        r"thread \(0, 0, 0\), program_source:6: an access at offset 4 of the buffer at index 0.* bytes of alignment",
+    ),
+    "write of a vector at half its alignment": (
+        "if (i < 16) *(device float4*)(a + 4 * i) = float4(1);",
+        "if (i < 15) *(device float4*)(a + 2 + 4 * i) = float4(1);",
+        r"thread \(0, 0, 0\), program_source:6: a vector is read or written at .* no multiple of its alignment",
+    ),
+    "unsigned index below 0": (
+        "if (i > 31) a[i] = b[i - 32];",
+        "if (i > 30) a[i] = b[i - 32];",
+        r"thread \(31, 0, 0\), program_source:6: a read of 4 bytes at offset -4 \(an unsigned index fell below 0, so "
+        r"that it became 17179869180\) of the buffer at index 1, which has 128 bytes",
+    ),
+    "unsigned index of a vector below 0": (
+        "if (i == 32) ((device float4*)a)[i / 32 - 1] = 0;",
+        "if (i == 31) ((device float4*)a)[i / 32 - 1] = 0;",
+        r"thread \(31, 0, 0\), program_source:6: a write of 16 bytes at offset -16 \(an unsigned index .*"
+        "of the buffer at index 0",
+    ),
     "outside threadgroup memory": (
         "threadgroup float t[64]; t[i] = i; a[i] = t[i];",
         "threadgroup float t[64]; t[i + 1] = i; a[i] = t[i + 1];",

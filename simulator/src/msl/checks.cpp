@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -20,6 +21,7 @@ using msl_runtime::Access;
 using msl_runtime::Bound;
 using msl_runtime::Checks;
 using msl_runtime::DeviceCell;
+using msl_runtime::Fault;
 using msl_runtime::Refused;
 using msl_runtime::Worker;
 
@@ -96,33 +98,56 @@ std::string actor_name(const Worker& w, unsigned actor) {
   return actor == msl_runtime::kAtomicActor ? "an atomic operation" : "several threads";
 }
 
-// The place in the shader that the return address `code` belongs to, or as near as is known.
-std::string place(uint64_t code) {
+// The line of the shader that the return address `code` belongs to; empty if it is not known.
+std::string line_of(uint64_t code) {
   Dl_info info;
-  if (!dladdr(reinterpret_cast<void*>(code), &info)) return "an unknown line";
+  if (!dladdr(reinterpret_cast<void*>(code), &info)) return "";
   const uint64_t offset = code - 1 - reinterpret_cast<uint64_t>(info.dli_fbase);
-  const std::string line = Toolchain::instance().line_of(info.dli_fname, offset);
+  return Toolchain::instance().line_of(info.dli_fname, offset);
+}
+
+// The same, or as near as is known.
+std::string place(uint64_t code) {
+  const std::string line = line_of(code);
   return line.empty() ? "its arguments" : line;
 }
 
-// The buffer that the access was most likely meant for: the nearest.
+// What an access was most likely meant for.
+struct Aim {
+  const Bound* buffer = nullptr;
+  uint64_t distance = ~uint64_t{0};  // of the access from the buffer
+  uint64_t wrapped = 0;              // what the address is too high by
+
+  void consider(const Bound& b, const Refused& r, uint64_t too_high) {
+    const uint64_t address = r.address - too_high;
+    const uint64_t away = address < b.begin          ? b.begin - address
+                          : address + r.size > b.end ? address + r.size - b.end
+                          : r.write && !b.writable   ? 0
+                                                     : r.what == Access::outside;
+    if (away < distance) *this = {&b, away, too_high};
+  }
+};
+
+// The nearest buffer; where all are further away than an index of 31 bits reaches, one of 32 bits and without a sign
+// may have fallen below 0, and the buffer is that which it is then before.
 std::string buffer_name(const Worker& w, const Refused& r) {
   const Checks& c = *w.checks;
-  const Bound* nearest = nullptr;
-  uint64_t least = ~uint64_t{0};
-  for (unsigned i = 0; i < c.bounds; ++i) {
-    const Bound& b = c.bound[i];
-    const uint64_t distance = r.address < b.begin          ? b.begin - r.address
-                              : r.address + r.size > b.end ? r.address + r.size - b.end
-                              : r.write && !b.writable     ? 0
-                              : r.what == Access::outside  ? 1
-                                                           : 0;
-    if (distance < least) least = distance, nearest = &b;
+  Aim aim;
+  for (unsigned i = 0; i < c.bounds; ++i) aim.consider(c.bound[i], r, 0);
+  if (aim.distance > uint64_t{1} << 31) {
+    Aim below;
+    for (uint64_t element : {1, 2, 3, 4, 6, 8, 12, 16, 32, 64}) {
+      for (unsigned i = 0; i < c.bounds && r.address > element << 32; ++i) below.consider(c.bound[i], r, element << 32);
+    }
+    if (below.distance < aim.distance) aim = below;
   }
-  if (!nearest || least > uint64_t{1} << 40) return "address " + std::to_string(r.address) + ", in no buffer";
-  return "offset " + std::to_string(static_cast<int64_t>(r.address - nearest->begin)) + " of the buffer at index " +
-         std::to_string(nearest->index) + ", which has " + bytes(nearest->end - nearest->begin) +
-         (nearest->writable ? "" : " and is declared const");
+  if (!aim.buffer || aim.distance > uint64_t{1} << 40) return "address " + std::to_string(r.address) + ", in no buffer";
+  return "offset " + std::to_string(static_cast<int64_t>(r.address - aim.wrapped - aim.buffer->begin)) +
+         (aim.wrapped ? " (an unsigned index fell below 0, so that it became " +
+                            std::to_string(r.address - aim.buffer->begin) + ")"
+                      : "") +
+         " of the buffer at index " + std::to_string(aim.buffer->index) + ", which has " +
+         bytes(aim.buffer->end - aim.buffer->begin) + (aim.buffer->writable ? "" : " and is declared const");
 }
 
 // The same for an access to threadgroup memory.
@@ -356,6 +381,25 @@ std::string describe_matrices(const Worker& w) {
   return "the simdgroup matrix operations of simdgroup " + std::to_string(lane / kSimdWidth) +
          " are not reached by all its lanes: " + thread_name(w, first) + " " + last(first) + ", " +
          thread_name(w, lane) + " " + last(lane);
+}
+
+std::string describe_signal(const Worker& w) {
+  const std::string line = line_of(w.signal.code + 1);
+  const std::string who = thread_name(w, w.signal.thread) + ", " + (line.empty() ? "" : line + ": ");
+  switch (w.fault) {
+    case Fault::misaligned:
+      return who + "a vector is read or written at an address that is no multiple of its alignment";
+    case Fault::stack:
+      return who + "it needs more memory of its own than the " + std::to_string(msl_runtime::kStackBytes / 1024) +
+             " KiB there are";
+    case Fault::division:
+      return who + "an integer is divided by 0, or the least integer by -1";
+    default: {
+      char address[32];
+      std::snprintf(address, sizeof(address), "%p", w.signal.address);
+      return who + "it touched memory at " + address + ", which belongs to no buffer";
+    }
+  }
 }
 
 std::string describe(const Worker& w) {

@@ -83,6 +83,9 @@ void end_threadgroup(msl_runtime::Worker& worker);
 // What the check refused, in words: where, what, which memory.
 std::string describe(const msl_runtime::Worker& worker);
 
+// What a signal stopped, in words.
+std::string describe_signal(const msl_runtime::Worker& worker);
+
 // Which lanes did not do the matrix operations of their simdgroup.
 std::string describe_matrices(const msl_runtime::Worker& worker);
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -280,18 +279,11 @@ class Job {
       case Fault::access:
         fault_ += describe(w);
         break;
-      case Fault::memory: {
-        char address[32];
-        std::snprintf(address, sizeof(address), "%p", w.fault_address);
-        fault_ += std::string("it touched memory at ") + address + ", which belongs to no buffer";
-        break;
-      }
+      case Fault::memory:
+      case Fault::misaligned:
       case Fault::stack:
-        fault_ += "a thread needs more memory of its own than the " + std::to_string(msl_runtime::kStackBytes / 1024) +
-                  " KiB there are";
-        break;
       case Fault::division:
-        fault_ += "an integer is divided by 0, or the least integer by -1";
+        fault_ += describe_signal(w);
         break;
       case Fault::none:
         break;

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -41,6 +42,11 @@ uintptr_t& program_counter(ucontext_t* context) {
 #endif
 }
 
+// x86-64 raises a general protection fault, of which the system knows no address.
+bool is_misaligned(int signal, const siginfo_t& info) {
+  return (signal == SIGBUS && info.si_code == BUS_ADRALN) || (signal == SIGSEGV && info.si_code == SI_KERNEL);
+}
+
 void handle(int signal, siginfo_t* info, void* opaque) {
   auto* context = static_cast<ucontext_t*>(opaque);
   const auto in_region = [](uintptr_t address) {
@@ -48,8 +54,11 @@ void handle(int signal, siginfo_t* info, void* opaque) {
   };
   // On a fiber's stack, and not on this thread's own: a kernel.
   if (guarded && in_region(stack_pointer(context))) {
-    guarded->fault_address = info->si_addr;
+    const auto fiber = (stack_pointer(context) - reinterpret_cast<uintptr_t>(guarded)) / msl_runtime::kStackBytes - 1;
+    const auto place = std::min<uintptr_t>(guarded->first + fiber, guarded->threads - 1);
+    guarded->signal = {info->si_addr, program_counter(context), guarded->order[place]};
     guarded->fault = signal == SIGFPE                                        ? Fault::division
+                     : is_misaligned(signal, *info)                          ? Fault::misaligned
                      : in_region(reinterpret_cast<uintptr_t>(info->si_addr)) ? Fault::stack
                                                                              : Fault::memory;
     const uintptr_t top = reinterpret_cast<uintptr_t>(guarded) + 2 * msl_runtime::kStackBytes;

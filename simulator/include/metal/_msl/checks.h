@@ -18,6 +18,11 @@ inline __attribute__((noinline, cold, no_sanitize("address", "alignment"))) void
   w.fail(&w, Fault::access, 0, 0);
 }
 
+inline __attribute__((noinline, cold, no_sanitize("address", "alignment"))) void refuse_misaligned(
+    unsigned long address, bool write, unsigned long alignment, unsigned actor, unsigned long code, unsigned line) {
+  refuse(worker(), {Access::misaligned, write, false, actor, 0, 0, address, 0, alignment, code, line});
+}
+
 MSL_CHECK void check_threadgroup(Worker& w, unsigned long at, unsigned long size, bool write, unsigned actor,
                                  unsigned long code) {
   Checks& c = *w.checks;
@@ -153,7 +158,7 @@ inline __attribute__((noinline, no_sanitize("address", "alignment"))) void check
   const unsigned actor = actor_of_simdgroup(this_thread() / kSimdWidth);
   const unsigned long code = reinterpret_cast<unsigned long>(__builtin_return_address(0));
   if (address % element != 0) {
-    refuse(worker(), {Access::misaligned, write, false, actor, 0, 0, address, 0, element, code});
+    refuse_misaligned(address, write, element, actor, code, 0);
   }
   for (unsigned i = 0; i < 8; ++i) check_anywhere(address + i * stride, size, write, actor, code);
 }
@@ -175,11 +180,15 @@ extern const char _end __attribute__((visibility("hidden")));
 
 #define MSL_ENTRY __attribute__((used, noinline, visibility("hidden"), no_sanitize("address", "alignment"))) inline
 #define MSL_CODE reinterpret_cast<unsigned long>(__builtin_return_address(0))
-#define MSL_ACCESS(name, SIZE, WRITE)                             \
-  MSL_ENTRY void __asan_##name##_noabort(unsigned long address) { \
-    const unsigned actor = actor_of_thread(this_thread());        \
-    if (is_quiet<SIZE, WRITE>(address, actor)) return;            \
-    check_access(address, SIZE, WRITE, actor, MSL_CODE);          \
+// The compiler calls these where the alignment is that of the size, or 8 and more: the copy of a vector, of which it
+// says nothing else.
+#define MSL_ACCESS(name, SIZE, WRITE)                                                          \
+  MSL_ENTRY void __asan_##name##_noabort(unsigned long address) {                              \
+    const unsigned actor = actor_of_thread(this_thread());                                     \
+    constexpr unsigned long alignment = SIZE < 8 ? SIZE : 8;                                   \
+    if (address % alignment) refuse_misaligned(address, WRITE, alignment, actor, MSL_CODE, 0); \
+    if (is_quiet<SIZE, WRITE>(address, actor)) return;                                         \
+    check_access(address, SIZE, WRITE, actor, MSL_CODE);                                       \
   }
 #define MSL_ACCESSES(n) MSL_ACCESS(load##n, n, false) MSL_ACCESS(store##n, n, true)
 MSL_ACCESSES(1)
@@ -223,8 +232,8 @@ struct MslTypeMismatch {
   unsigned char kind;
 };
 MSL_ENTRY void __ubsan_handle_type_mismatch_v1_abort(const MslTypeMismatch* m, unsigned long address) {
-  refuse(worker(), {Access::misaligned, m->kind == 1, false, actor_of_thread(this_thread()), 0, 0, address, 0,
-                    1ul << m->log_alignment, MSL_CODE, __builtin_strcmp(m->file, "program_source") == 0 ? m->line : 0});
+  refuse_misaligned(address, m->kind == 1, 1ul << m->log_alignment, actor_of_thread(this_thread()), MSL_CODE,
+                    __builtin_strcmp(m->file, "program_source") == 0 ? m->line : 0);
 }
 #undef MSL_ENTRY
 #undef MSL_CODE

@@ -60,6 +60,7 @@ enum class Fault : unsigned {
   different_matrices,    // lanes of one simdgroup came to different simdgroup matrix operations
   access,                // an access that a check refused: Checks::refused
   memory,                // an address that is nobody's
+  misaligned,            // an address that is no multiple of what its instruction needs
   stack,                 // more thread memory than there is
   division,              // an integer divided by 0, or the least one by -1
 };
@@ -127,7 +128,11 @@ struct Worker {
 
   Fault fault;
   unsigned fault_site, fault_other_site;
-  void* fault_address;
+  struct {
+    void* address;       // that was touched
+    unsigned long code;  // the instruction
+    unsigned thread;
+  } signal;        // that stopped the kernel
   unsigned epoch;  // counts threadgroups: a fiber that is resumed in a new one has a new thread to run
 
   void* stack_pointers[kMaxThreads + 1];  // of the fibers, and of the executor
