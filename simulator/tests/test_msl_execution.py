@@ -450,6 +450,46 @@ def test_thread_elements_in_every_order(tmp_path):
     assert len(results) == 1 and results.pop().count("0.0, 0.0") < 200
 
 
+# --- bfloat
+
+BFLOAT = """
+kernel void widen(device float* to, const device bfloat* from, uint i [[thread_position_in_grid]]) { to[i] = from[i]; }
+kernel void narrow(device bfloat* to, const device float* from, uint i [[thread_position_in_grid]]) {
+  to[i] = bfloat(from[i]);
+}
+kernel void narrow_vectors(device bfloat4* to, const device float4* from, uint i [[thread_position_in_grid]]) {
+  to[i] = bfloat4(from[i]);
+}
+kernel void negate(device bfloat* to, const device bfloat* from, uint i [[thread_position_in_grid]]) {
+  to[i] = from[i] * bfloat(-1);
+}
+"""
+
+
+def test_every_bfloat_is_converted_exactly():
+    """Denormals too. All values, and the floats between one and the next; reckoned with integers."""
+    lib = library(BFLOAT)
+    high = torch.arange(1 << 16, dtype=torch.int64)
+    values = high.to(torch.uint16).view(torch.bfloat16)
+    numbers = ~values.isnan()
+
+    def bits_of(kernel, threads, *arguments):
+        kernel(*arguments, threads=threads)
+        return arguments[0].cpu().view(torch.int16 if arguments[0].dtype == torch.bfloat16 else torch.int32).long()
+
+    wide = bits_of(lib.widen, 1 << 16, torch.empty(1 << 16, device="mps"), values.to("mps"))
+    assert torch.equal((wide & 0xFFFFFFFF)[numbers], (high << 16)[numbers])
+    negative = bits_of(lib.negate, 1 << 16, torch.empty_like(values, device="mps"), values.to("mps"))
+    assert torch.equal((negative & 0xFFFF)[numbers], (high ^ 0x8000)[numbers])
+    for low in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF):
+        bits = high << 16 | low
+        floats = bits.to(torch.uint32).view(torch.float32)
+        nearest = (bits + 0x7FFF + (high & 1)) >> 16  # to even
+        for kernel, threads in ((lib.narrow, 1 << 16), (lib.narrow_vectors, 1 << 14)):
+            got = bits_of(kernel, threads, torch.empty_like(values, device="mps"), floats.to("mps")) & 0xFFFF
+            assert torch.equal(got[~floats.isnan()], nearest[~floats.isnan()]), low
+
+
 # --- faults
 
 FAULTS = {

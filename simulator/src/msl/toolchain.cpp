@@ -155,7 +155,8 @@ std::vector<std::string> Toolchain::flags() const {
       "-Werror=frame-larger-than",
   };
 #if defined(__x86_64__)
-  f.insert(f.end(), {"-march=native", "-mno-red-zone"});
+  // The conversions to bfloat that some processors have make denormals 0.
+  f.insert(f.end(), {"-march=native", "-mno-avx512bf16", "-mno-avxneconvert", "-mno-red-zone"});
 #endif
   // The calls that include/metal/_msl/checks.h answers. After the optimiser, so that only what runs is checked.
   if (counting_) {
