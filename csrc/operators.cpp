@@ -45,7 +45,7 @@ at::MemoryFormat result_format(const at::Tensor& input, const at::Tensor& weight
 
 std::atomic<Backend> current_backend{Backend::none};
 
-bool kernels_serve() { return backend() == Backend::kernels && !unavailable_reason(); }
+bool is_kernels(Backend backend) { return backend == Backend::kernels && !unavailable_reason(); }
 
 // The Python package's operator of this name, if there is one.
 template <typename Signature>
@@ -127,9 +127,10 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
                        at::IntArrayRef output_padding, int64_t groups, bool benchmark, bool deterministic,
                        bool cudnn_enabled, bool allow_tf32) {
   const Arguments arguments{stride, padding, dilation, output_padding, transposed, groups};
+  const Backend serving = backend();
   const auto geometry =
-      backend() == Backend::none ? std::nullopt : conv_transpose3d_geometry(input, weight, bias, arguments);
-  if (geometry && kernels_serve()) {
+      serving == Backend::none ? std::nullopt : conv_transpose3d_geometry(input, weight, bias, arguments);
+  if (geometry && is_kernels(serving)) {
     const at::Tensor x = readable(input);
     const at::Tensor output =
         at::empty(output_sizes(*geometry), input.options(), result_format(input, weight, arguments));
@@ -156,12 +157,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
     bool transposed, at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> output_mask) {
   const Arguments arguments{stride, padding, dilation, output_padding, transposed, groups};
+  const Backend serving = backend();
   const auto geometry =
-      backend() == Backend::none ? std::nullopt : conv_transpose3d_geometry(input, weight, std::nullopt, arguments);
+      serving == Backend::none ? std::nullopt : conv_transpose3d_geometry(input, weight, std::nullopt, arguments);
   if (geometry) {
     check_grad_output(grad_output, input, *geometry);
   }
-  if (geometry && kernels_serve()) {
+  if (geometry && is_kernels(serving)) {
     const auto format = result_format(input, weight, arguments);
     const at::Tensor gy = readable(grad_output);
     const at::Tensor grad_input = output_mask[0] ? at::empty(input.sizes(), input.options(), format) : at::Tensor();
@@ -224,8 +226,9 @@ at::Tensor conv_transpose3d_autocast(c10::DispatchKeySet keys, const at::Tensor&
                                      at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
                                      at::IntArrayRef dilation) {
   constexpr auto kKey = c10::DispatchKey::AutocastMPS;
+  const Backend serving = backend();
   // Tensors of another device come here too, and there may be no Metal device to ask about.
-  if (!input.is_mps() || (backend() == Backend::none && !torch_has_autocast)) {
+  if (!input.is_mps() || (serving == Backend::none && !torch_has_autocast)) {
     return at::_ops::conv_transpose3d_input::redispatch(
         keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kKey), input, weight, bias,
         c10::fromIntArrayRefSlow(stride), c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(output_padding),
@@ -233,7 +236,7 @@ at::Tensor conv_transpose3d_autocast(c10::DispatchKeySet keys, const at::Tensor&
   }
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(kKey);
   // Where PyTorch's own operator serves, it has float32.
-  const bool is_native = torch_has_autocast && backend() != Backend::composite && !kernels_serve();
+  const bool is_native = torch_has_autocast && serving != Backend::composite && !is_kernels(serving);
   const at::ScalarType dtype = is_native ? at::kFloat : at::autocast::get_autocast_dtype(at::kMPS);
   return at::conv_transpose3d(
       at::autocast::cached_cast(dtype, input, at::kMPS), at::autocast::cached_cast(dtype, weight, at::kMPS),

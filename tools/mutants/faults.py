@@ -507,7 +507,7 @@ FAULTS = [
     Fault(
         "no autocast to go on with",
         OPERATORS,
-        "(backend() == Backend::none && !torch_has_autocast)",
+        "(serving == Backend::none && !torch_has_autocast)",
         "false",
         "switched off, an older torch computes under autocast what it refuses alone",
     ),
