@@ -10,12 +10,7 @@ from mps_conv_transpose3d import _switch
 from random_calls import for_calls_of
 
 FOUND = [
-    # Of no samples the CPU looks at less.
-    Call((0, 1, 1, 1, 1), (1, 1, 1, 1, 1), dtypes={"input": "float16"}),
-    Call((0, 1, 1, 1, 1), (1, 1, 1, 1, 1), padding=1),
-    Call((0, 1, 1, 1, 1), (1, 1, 3, 3, 3), output_padding=(0, 0, 1), dilation=(1, 2, 1)),
-    Call((0, 1, 1, 1, 1), (1, 1, 1, 1, 1), grad_output=(0, 0, 1, 1, 1), by_operator=True),
-    # It sees one group at a time.
+    # The CPU sees one group at a time.
     Call((1, 2, 1, 1, 1), (2, 1, 1, 1, 1), groups=2, grad_output=(1, 0, 1, 1, 1), by_operator=True),
     Call((1, 2, 1, 1, 1), (2, 0, 1, 1, 1), groups=2),
     # It looks at dtypes last.

@@ -9,9 +9,11 @@ struct Conv {
   int size, channels, out_channels, taps, padding;  // size: of D, H and W
 };
 
-kernel void conv(device const float* x, device const float* w, device float* y, constant Conv& p,
-                 uint2 tile [[threadgroup_position_in_grid]], uint t [[thread_index_in_threadgroup]],
-                 uint simdgroup [[simdgroup_index_in_threadgroup]]) {
+[[kernel, max_total_threads_per_threadgroup(128)]] void conv(device const float* x, device const float* w,
+                                                             device float* y, constant Conv& p,
+                                                             uint2 tile [[threadgroup_position_in_grid]],
+                                                             uint t [[thread_index_in_threadgroup]],
+                                                             uint simdgroup [[simdgroup_index_in_threadgroup]]) {
   constexpr int kStride = 16 + 4;
   threadgroup float tile_x[64 * kStride], tile_w[64 * kStride];
   const int taps = p.taps * p.taps * p.taps, m = int(tile.y) * 64 + int(t) / 2, column = int(t) % 2 * 8;

@@ -9,9 +9,11 @@ struct Conv {
   int size, channels, out_channels, taps, padding;  // size: of D, H and W
 };
 
-kernel void conv(device const float* x, device const float* w, device float* y, constant Conv& p,
-                 uint2 tile [[threadgroup_position_in_grid]], uint t [[thread_index_in_threadgroup]],
-                 uint simdgroup [[simdgroup_index_in_threadgroup]]) {
+[[kernel, max_total_threads_per_threadgroup(128)]] void conv(device const float* x, device const float* w,
+                                                             device float* y, constant Conv& p,
+                                                             uint2 tile [[threadgroup_position_in_grid]],
+                                                             uint t [[thread_index_in_threadgroup]],
+                                                             uint simdgroup [[simdgroup_index_in_threadgroup]]) {
   constexpr int kStride = 64 + 8;
   threadgroup float tile_x[16 * kStride], tile_w[16 * kStride];
   const int positions = p.size * p.size * p.size, taps = p.taps * p.taps * p.taps, depth = p.channels * taps;

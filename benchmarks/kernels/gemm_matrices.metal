@@ -4,9 +4,11 @@
 #include <metal_stdlib>
 using namespace metal;
 
-kernel void gemm(device const float* a, device const float* b, device float* c, constant uint& size,
-                 uint2 tile [[threadgroup_position_in_grid]], uint t [[thread_index_in_threadgroup]],
-                 uint simdgroup [[simdgroup_index_in_threadgroup]]) {
+[[kernel, max_total_threads_per_threadgroup(128)]] void gemm(device const float* a, device const float* b,
+                                                             device float* c, constant uint& size,
+                                                             uint2 tile [[threadgroup_position_in_grid]],
+                                                             uint t [[thread_index_in_threadgroup]],
+                                                             uint simdgroup [[simdgroup_index_in_threadgroup]]) {
   constexpr uint kStrideA = 16 + 4, kStrideB = 64 + 4;
   threadgroup float tile_a[64 * kStrideA], tile_b[16 * kStrideB];
   a += (tile.y * 64 + t / 2) * size + t % 2 * 8;

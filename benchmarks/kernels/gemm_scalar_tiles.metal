@@ -2,8 +2,10 @@
 #include <metal_stdlib>
 using namespace metal;
 
-kernel void gemm(device const float* a, device const float* b, device float* c, constant uint& size,
-                 uint2 at [[thread_position_in_grid]], uint2 t [[thread_position_in_threadgroup]]) {
+[[kernel, max_total_threads_per_threadgroup(256)]] void gemm(device const float* a, device const float* b,
+                                                             device float* c, constant uint& size,
+                                                             uint2 at [[thread_position_in_grid]],
+                                                             uint2 t [[thread_position_in_threadgroup]]) {
   threadgroup float tile_a[16][16], tile_b[16][16];
   float sum = 0;
   for (uint k = 0; k < size; k += 16) {

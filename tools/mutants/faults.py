@@ -505,11 +505,11 @@ FAULTS = [
         "what is switched off computes on",
     ),
     Fault(
-        "no autocast to go on with",
+        "half where PyTorch has float32",
         OPERATORS,
-        "(serving == Backend::none && !torch_has_autocast)",
-        "false",
-        "switched off, an older torch computes under autocast what it refuses alone",
+        "const bool is_native = torch_has_autocast && serving != Backend::composite && !is_kernels(serving);",
+        "const bool is_native = false;",
+        "switched off, autocast asks PyTorch for a half precision that it refuses",
     ),
     Fault(
         "stated threads",

@@ -47,7 +47,11 @@ bool MPSDevice::isMacOS13Plus(MacOSVersion version) const {
   return false;
 }
 
-std::string MPSDevice::getName() const { return [[_mtl_device name] UTF8String]; }
+std::string MPSDevice::getName() const {
+  @autoreleasepool {
+    return [[_mtl_device name] UTF8String];
+  }
+}
 
 unsigned MPSDevice::getCoreCount() const { return mps_simulator::gpu().cores; }
 
