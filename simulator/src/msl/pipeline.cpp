@@ -17,7 +17,7 @@
 namespace mps_simulator::msl {
 
 std::string check_prologue(const Program& program) {
-  std::string text;
+  std::string text = "#undef MSL_NOTE\n#define MSL_NOTE(...) __attribute__((annotate(__VA_ARGS__)))\n";
   if (program.uses_matrices) text += "#include \"metal_simdgroup_matrix\"\n";
   if (program.uses_simd_types) text += "#include \"simd/simd.h\"\n";
   return text +

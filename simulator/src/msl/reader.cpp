@@ -233,19 +233,19 @@ class Reader {
             break;
           case Attribute::resource:
             if (a.arguments.empty()) error(a.token, "'" + a.name + "' attribute takes one argument");
-            text += " __attribute__((annotate(\"msl:" + a.name + "\", (" + a.arguments + "))))";
+            text += " MSL_NOTE(\"msl:" + a.name + "\", (" + a.arguments + "))";
             break;
           case Attribute::max_total_threads_per_threadgroup:
-            text += " __attribute__((annotate(\"msl:max_threads\", (" + a.arguments + "))))";
+            text += " MSL_NOTE(\"msl:max_threads\", (" + a.arguments + "))";
             break;
           case Attribute::function_constant:
-            text += " __attribute__((annotate(\"msl:function_constant:" + a.arguments + "\")))";
+            text += " MSL_NOTE(\"msl:function_constant:" + a.arguments + "\")";
             break;
           case Attribute::input:
-            text += " __attribute__((annotate(\"msl:" + a.name + "\")))";
+            text += " MSL_NOTE(\"msl:" + a.name + "\")";
             break;
           case Attribute::kernel:
-            text += " __attribute__((annotate(\"msl:kernel\"), internal_linkage))";
+            text += " MSL_NOTE(\"msl:kernel\") __attribute__((internal_linkage))";
             break;
           case Attribute::id:
             if (a.arguments.empty()) error(a.token, "attribute 'id' takes one argument");
@@ -395,7 +395,7 @@ class Reader {
         if (t.is("threadgroup") && at(i - 1).is(")") && at(i - 2).is("(") && is_constructor(head, i)) {
           tokens_[head].before += "typedef void msl_threadgroup_constructor; ";
         }
-        const std::string space = "__attribute__((annotate(\"msl:this:" + t.text + "\"))) ";
+        const std::string space = "MSL_NOTE(\"msl:this:" + t.text + "\") ";
         const auto [member, first] = members.back().emplace(join(head, i), specifiers(head));
         tokens_[member->second].before += space;
         if (first || scope != Scope::record) {
@@ -511,7 +511,7 @@ class Reader {
   void mark_kernel(size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) {
       if (at(i).is("kernel") && at(i).is_identifier()) {
-        tokens_[i].replace("__attribute__((annotate(\"msl:kernel\"), internal_linkage))");
+        tokens_[i].replace("MSL_NOTE(\"msl:kernel\") __attribute__((internal_linkage))");
         return;
       }
     }
@@ -639,8 +639,8 @@ class Reader {
     }
     result_.constants.push_back({at(name).text, type_name, index, true});
     const std::string n = std::to_string(index);
-    tokens_[a.token - 2].replace(" __attribute__((annotate(\"msl:constant:" + n +
-                                 "\"))) = msl_runtime::FunctionConstant<" + n + ">::make((" + type_name + "*)nullptr)");
+    tokens_[a.token - 2].replace(" MSL_NOTE(\"msl:constant:" + n + "\") = msl_runtime::FunctionConstant<" + n +
+                                 ">::make((" + type_name + "*)nullptr)");
   }
 
   void defined_constants() {

@@ -19,8 +19,9 @@
 #define METAL_CONST __attribute__((const))
 #define METAL_INTERNAL inline
 
-// A member function that is Metal's with `thread` behind its parameter list (src/msl/this_space.h).
-#define MSL_THREAD_OBJECT __attribute__((annotate("msl:this:thread")))
+// What the syntax tree shows of a declaration when the host reads it (check_prologue() in src/msl/pipeline.h). Nothing
+// in code that runs: a function with an annotation is emitted for itself too, however often it is inlined.
+#define MSL_NOTE(...)
 
 // A default argument: the caller's line and column, by which barriers and simdgroup operations are told apart.
 #define MSL_SITE unsigned msl_site = (__builtin_LINE() << 8 | (__builtin_COLUMN() & 255))
