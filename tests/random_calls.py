@@ -233,10 +233,12 @@ def change_bias(draw: st.DrawFn, call: Call) -> Call:
 
 
 def change_dtype(draw: st.DrawFn, call: Call) -> Call:
-    """The CPU's words about bfloat16 depend on the processor."""
+    """The CPU's words about bfloat16 depend on the processor. Autograd casts a gradient of another dtype by itself."""
     name = draw(st.sampled_from(("input", "weight", "bias", "grad_output")))
     other = {"float32": "float16", "float16": "float32"}.get(call.dtype)
-    return call if other is None else replace(call, dtypes={name: other})
+    if other is None:
+        return call
+    return replace(call, dtypes={name: other}, by_operator=call.by_operator or name == "grad_output")
 
 
 def change_grad_output(draw: st.DrawFn, call: Call) -> Call:
