@@ -190,7 +190,7 @@ def changed_calls(draw: st.DrawFn) -> Call:
 
 
 def numbers() -> st.SearchStrategy[int]:
-    large = st.sampled_from(LARGE) | st.integers(0, 63).map(lambda n: 2**n)
+    large = st.sampled_from(LARGE) | st.integers(0, 62).map(lambda n: 2**n)
     return st.integers(-2, 9) | large | large.map(lambda n: -n)
 
 
