@@ -155,7 +155,7 @@ def _may_refuse(call: Call) -> bool:
 def _has_another_batch(call: Call) -> bool:
     """Alone: whatever else is wrong with it the CPU sees first."""
     grad_output = call.grad_output
-    if not call.by_operator or grad_output is None or not is_legal(replace(call, grad_output=None)):
+    if not (call.by_operator and call.wanted and grad_output and is_legal(replace(call, grad_output=None))):
         return False
     return len(call.input) == 5 and grad_output[1:] == call.output[1:] and grad_output[0] != call.input[0]
 

@@ -110,6 +110,12 @@ class Call:
         return None if g is None else (*self.input[:-4], g.out_channels, *g.output)
 
     @property
+    def wanted(self) -> list[str]:
+        """The tensors whose gradients are computed."""
+        names = ("input", "weight", "bias")
+        return [name for name, wants in zip(names, self.wants) if wants and getattr(self, name) is not None]
+
+    @property
     def arguments(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in (*HYPER_PARAMETERS, "groups")}
 
@@ -152,13 +158,16 @@ def values_of(call: Call) -> Tensors:
 
 
 def shapes_of(call: Call) -> dict[str, Shape]:
-    grad_output = call.output if call.grad_output is None else call.grad_output
-    if grad_output is not None and (
-        min(grad_output, default=0) < 0 or math.prod(max(size, 1) for size in grad_output) > MOST_ELEMENTS
-    ):
-        grad_output = None
-    shapes = {"input": call.input, "weight": call.weight, "bias": call.bias, "grad_output": grad_output}
+    shapes = {"input": call.input, "weight": call.weight, "bias": call.bias, "grad_output": grad_output_shape_of(call)}
     return {name: shape for name, shape in shapes.items() if shape is not None}
+
+
+def grad_output_shape_of(call: Call) -> Shape | None:
+    """None where nobody asks for a gradient, or where there can be no such tensor."""
+    shape = call.output if call.grad_output is None else call.grad_output
+    if not call.wanted or shape is None or min(shape, default=0) < 0:
+        return None
+    return shape if math.prod(max(size, 1) for size in shape) <= MOST_ELEMENTS else None
 
 
 def tensors_of(call: Call, device: str) -> Tensors:
@@ -177,7 +186,7 @@ Convolution = Callable[..., torch.Tensor]
 def run(call: Call, tensors: Tensors, convolution: Convolution = F.conv_transpose3d) -> Tensors:
     """The output and the gradients that are asked for."""
     names = [name for name in ("input", "weight", "bias") if name in tensors]
-    wanted = [name for name, wants in zip(("input", "weight", "bias"), call.wants) if wants and name in names]
+    wanted = call.wanted
     by_operator = call.by_operator and convolution is F.conv_transpose3d
     leaves = {name: tensors[name].detach().requires_grad_(name in wanted and not by_operator) for name in names}
     output = convolution(leaves["input"], leaves["weight"], leaves.get("bias"), **call.arguments)
@@ -237,7 +246,7 @@ def is_legal(call: Call) -> bool:
         and all(op < max(s, d) for op, s, d in zip(g.output_padding, g.stride, g.dilation))
         and min(*g.input, *g.kernel, *g.output, g.in_channels, g.out_channels) >= 1
         and call.bias in (None, (g.out_channels,))
-        and call.grad_output in (None, call.output)
+        and (not call.wanted or call.grad_output in (None, call.output))
         and not is_mixed(call)
     )
 
