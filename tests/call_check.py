@@ -149,8 +149,8 @@ def _is_same_refusal(call: Call, actual: Refusal, cpus: Refusal) -> bool:
 
 
 def _may_refuse(call: Call) -> bool:
-    """Of no samples the CPU does not look at what it need not compute with."""
-    return _has_no_samples(call) and not is_legal(call)
+    """The CPU does not look at what it need not compute with: of no samples, and for the bias's gradient alone."""
+    return not is_legal(call) and (_has_no_samples(call) or call.wanted == ["bias"])
 
 
 def _has_another_batch(call: Call) -> bool:
