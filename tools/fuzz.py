@@ -15,6 +15,7 @@ import math
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import time
 from collections import Counter
@@ -150,7 +151,9 @@ class Fuzz:
                 self._hear(next(worker for worker in self.workers if worker.from_child is connection))
             for worker in self.workers:
                 if now - worker.since > SECONDS_OF_A_CALL:
-                    self._lose(worker, f"the call did not return within {SECONDS_OF_A_CALL} s")
+                    self._replace(worker)
+                    words = f"the call did not return within {SECONDS_OF_A_CALL} s"
+                    self._fail(Failure(worker.seed, words, worker.call))
             if now - told > 60:
                 told = now
                 self.console.print(f"fuzz: {(now - started) / 60:.0f} min: {self._so_far()}")
@@ -167,7 +170,12 @@ class Fuzz:
             kind, *message = worker.from_child.recv()
         except EOFError:
             worker.process.join()
-            self._lose(worker, f"the process ended with {worker.process.exitcode}")
+            self._replace(worker)
+            code = worker.process.exitcode
+            if code == -signal.SIGKILL:  # no fault ends a process so
+                self.console.print(f"fuzz: somebody killed the process that was at {worker.call}", markup=False)
+            else:
+                self._fail(Failure(worker.seed, f"the process ended with {code}", worker.call))
             return
         worker.since = time.monotonic()
         if kind == "call":
@@ -177,9 +185,8 @@ class Fuzz:
         else:
             self.statistics.add(*message)
 
-    def _lose(self, worker: Worker, words: str) -> None:
+    def _replace(self, worker: Worker) -> None:
         worker.end()
-        self._fail(Failure(worker.seed, words, worker.call))
         self.workers.remove(worker)
         self.workers.append(Worker.start(worker.seed + worker.step, worker.step, self.backend))
 
