@@ -140,7 +140,7 @@ class Fuzz:
     def __init__(self, arguments: argparse.Namespace, console: Console) -> None:
         self.backend, self.console = arguments.backend, console
         self.statistics = Statistics()
-        self.failures: list[Failure] = []
+        self.failures: dict[str, Failure] = {}  # by the call
         count = arguments.processes
         self.workers = [Worker.start(arguments.seed * 10_000_000 + i, count, self.backend) for i in range(count)]
 
@@ -191,7 +191,9 @@ class Fuzz:
         self.workers.append(Worker.start(worker.seed + worker.step, worker.step, self.backend))
 
     def _fail(self, failure: Failure) -> None:
-        self.failures.append(failure)
+        if failure.call in self.failures:
+            return
+        self.failures[failure.call] = failure
         self.console.print(
             f"\nfuzz: seed {failure.seed}: {failure.words}\n\n"
             "    import sys\n    sys.path.insert(0, 'tests')\n"
