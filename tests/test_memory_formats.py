@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
 from cases import Case
+from mps_conv_transpose3d import _switch
 from reference import assert_all_accurate, forward_and_backward, make_tensors, map_tensors
 
 CASES = [
@@ -131,10 +132,18 @@ def test_the_stride_of_an_axis_of_one_element_does_not_matter(record, dtype, axi
     assert_all_accurate(actual, exact, forward_and_backward(case, tensors))
 
 
+FLAT = [
+    Case("one_channel", (2, 1, 1, 2, 1), (1, 1, 1, 1, 1)),
+    Case("one_voxel", (1, 4, 1, 1, 1), (4, 6, 2, 1, 3), stride=(2, 1, 3)),
+]
+
+
+@pytest.mark.parametrize("backend", ["kernels", "composite"])
 @pytest.mark.parametrize("layout", [dense, channels_last, permuted, inside], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_strides_are_those_that_fake_tensors_predict(dtype, case, layout):
+@pytest.mark.parametrize("case", [*CASES, *FLAT], ids=str)
+def test_strides_are_those_that_fake_tensors_predict(dtype, case, layout, backend):
     """A compiled graph is made from the predicted strides: others would be read as other voxels."""
+    _switch.serve(backend)
     tensors = map_tensors(layout, make_tensors(case, dtype))
     actual = forward_and_backward(case, tensors)
     with FakeTensorMode() as mode:

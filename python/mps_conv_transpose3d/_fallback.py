@@ -112,7 +112,7 @@ def convolution(
             output = _native_convolution(*dense, *g.arguments, *flags)
         else:
             output = _composite.forward(input, weight, bias, g)
-        return output.contiguous(memory_format=_result_format(input, weight, arguments))
+        return _laid_out(output, _result_format(input, weight, arguments))
 
 
 def convolution_backward(
@@ -146,8 +146,7 @@ def convolution_backward(
         memory_format = _result_format(input, weight, arguments)
         formats = (memory_format, memory_format, torch.contiguous_format)
         grad_input, grad_weight, grad_bias = (
-            None if gradient is None else gradient.contiguous(memory_format=format)
-            for gradient, format in zip(gradients, formats)
+            None if gradient is None else _laid_out(gradient, format) for gradient, format in zip(gradients, formats)
         )
         return grad_input, grad_weight, grad_bias
 
@@ -251,3 +250,11 @@ def _result_format(input: torch.Tensor, weight: torch.Tensor, arguments: tuple) 
         return torch.contiguous_format
     backend = torch._C._select_conv_backend(input, weight, None, *arguments)
     return torch._C._conv_determine_backend_memory_format(input, weight, backend)
+
+
+def _laid_out(result: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
+    """With this format's strides, those of axes of size 1 too, which contiguous() leaves as they are."""
+    strides = torch.empty(result.shape, device="meta", memory_format=memory_format).stride()
+    if result.stride() == strides:
+        return result
+    return torch.empty_strided(result.shape, strides, dtype=result.dtype, device=result.device).copy_(result)
