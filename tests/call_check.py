@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
 
 import error_bound
 from calls import (
@@ -72,7 +73,7 @@ class Observation:
     method: str
     dtype: str
     of_allowed: float  # the largest error of an element, over what it is allowed
-    of_root: float  # and over sqrt(K) * 2**-24 * (sum of |products|), once the dtype's own rounding is taken off
+    root_factor: float  # the largest of an element (error_bound.py)
     of_cpu: float  # the largest error over that of the CPU, which rounds a float32 result once
     beyond_cpu: bool  # whether it is over twice the CPU's and one unit in the last place of the largest value
 
@@ -80,30 +81,44 @@ class Observation:
 def check(call: Call, backend: str = "kernels") -> list[Observation] | Refusal:
     """Makes a call on device `mps`. Raises AssertionError where it is not right; else tells how it went."""
     tensors = tensors_of(call, "mps")
-    before = map_tensors(torch.Tensor.cpu, tensors)
+    before = map_tensors(_storage_of, tensors)
     with forced(call):
-        actual = outcome(lambda: map_tensors(torch.Tensor.cpu, _on_mps(run(call, tensors))))
+        actual = outcome(lambda: run(call, tensors))
     torch.mps.synchronize()  # what went wrong on the device is raised here, if it was not before
     for name, tensor in tensors.items():
-        assert _same_bits(tensor.cpu(), before[name]), f"{name} has been written to"
+        assert torch.equal(_storage_of(tensor), before[name]), f"{name}, or what lies around it, has been written to"
+    if not isinstance(actual, Refusal):
+        _check_places(call, tensors, actual)
+        actual = map_tensors(torch.Tensor.cpu, actual)
     if is_tame(call):
         return _check_against_cpu(call, actual, backend)
     return _check_large(call, actual, backend)
 
 
-def _on_mps(results: Tensors) -> Tensors:
-    for name, tensor in results.items():
-        assert tensor.device.type == "mps", f"{name} is on {tensor.device}"
-    return results
+def _storage_of(tensor: torch.Tensor) -> torch.Tensor:
+    """All bytes of it."""
+    size = tensor.untyped_storage().nbytes() // tensor.element_size()
+    return tensor.as_strided((size,), (1,), 0).cpu().view(torch.uint8)
 
 
-def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.equal(a, b) if a.isfinite().all() else torch.equal(a.isnan(), b.isnan())
+def _check_places(call: Call, tensors: Tensors, results: Tensors) -> None:
+    """They are where a compiled graph, which is made from the predicted strides, looks for them."""
+    with FakeTensorMode() as mode:
+        predicted = run(call, map_tensors(mode.from_tensor, tensors))
+    for name, result in results.items():
+        assert result.device.type == "mps", f"{name} is on {result.device}"
+        expected = predicted[name].stride()
+        assert result.stride() == expected, f"{name}: strides {result.stride()}, predicted {expected}"
+        assert not any(_share_memory(result, tensor) for tensor in tensors.values()), f"{name} is in an operand"
+
+
+def _share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.numel() > 0 and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
 def _check_against_cpu(call: Call, actual: Tensors | Refusal, backend: str) -> list[Observation] | Refusal:
-    if _has_another_batch(call):
-        assert isinstance(actual, Refusal), "a gradient of another batch size, which the CPU reads past, is not refused"
+    if _is_misread_by_cpu(call):
+        assert isinstance(actual, Refusal), f"a gradient of another shape than the output's: {_brief(actual)}"
         return actual
     on_cpu = tensors_of(call, "cpu")
     # Of a bfloat16 or float16 result the CPU's is that of float32, rounded once. oneDNN has no words of its own for
@@ -153,12 +168,20 @@ def _may_refuse(call: Call) -> bool:
     return not is_legal(call) and (_has_no_samples(call) or call.wanted == ["bias"])
 
 
-def _has_another_batch(call: Call) -> bool:
-    """Alone: whatever else is wrong with it the CPU sees first."""
-    grad_output = call.grad_output
-    if not (call.by_operator and call.wanted and grad_output and is_legal(replace(call, grad_output=None))):
+def _is_misread_by_cpu(call: Call) -> bool:
+    """A gradient of the output with another batch, or with channels that are left over when groups divide them.
+
+    Whatever else is wrong with a call the CPU sees first.
+    """
+    if not (call.by_operator and call.wanted and call.grad_output and is_legal(replace(call, grad_output=None))):
         return False
-    return len(call.input) == 5 and grad_output[1:] == call.output[1:] and grad_output[0] != call.input[0]
+    given, right = call.grad_output, call.output
+    return (
+        given != right
+        and len(given) == len(right)
+        and given[-4] // call.groups == right[-4] // call.groups
+        and given[-3:] == right[-3:]
+    )
 
 
 def _check_large(call: Call, actual: Tensors | Refusal, backend: str) -> list[Observation] | Refusal:
@@ -193,27 +216,29 @@ def _compare(
     g = call.geometry
     assert g is not None
     on_cpu = map_tensors(torch.Tensor.double, tensors_of(call, "cpu"))
-    exact = run(call, on_cpu, convolution)
-    absolute = run(call, map_tensors(torch.Tensor.abs, on_cpu), convolution)
+    exact, absolute, products = (
+        run(call, map_tensors(function, on_cpu), convolution)
+        for function in (torch.Tensor.clone, torch.Tensor.abs, torch.ones_like)
+    )
     methods = methods_of(call, backend)
     assert actual.keys() == exact.keys()
-    return [
-        _observe(call, what, actual[what], exact[what], absolute[what], baseline[what], methods[PASSES[what]], g)
-        for what in actual
-    ]
+    observations = []
+    for what in actual:
+        sums = error_bound.Sums(exact[what], absolute[what], products[what])
+        observations.append(_observe(call, what, methods[PASSES[what]], actual[what], sums, baseline[what], g))
+    return observations
 
 
 def _observe(
     call: Call,
     what: str,
-    actual: torch.Tensor,
-    exact: torch.Tensor,
-    absolute: torch.Tensor,
-    baseline: torch.Tensor,
     method: str,
+    actual: torch.Tensor,
+    sums: error_bound.Sums,
+    baseline: torch.Tensor,
     g: Geometry,
 ) -> Observation:
-    dtype, pass_ = DTYPES[call.dtype], PASSES[what]
+    dtype, exact = DTYPES[call.dtype], sums.exact
     assert actual.shape == exact.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(exact.shape)}"
     assert actual.dtype == dtype, f"{what}: {actual.dtype}, expected {dtype}"
     if exact.numel() == 0:
@@ -224,7 +249,7 @@ def _observe(
     if call.values == "integers":
         allowed = error_bound.half_unit(exact.abs(), dtype) if dtype != torch.float32 else torch.zeros_like(exact)
     else:
-        allowed = error_bound.allowed_error(exact, absolute, dtype, pass_, method, g)
+        allowed = error_bound.allowed_error(sums, dtype, error_bound.roundings(PASSES[what], method, g))
     wrong = ~(error <= allowed)
     if wrong.any():
         where = tuple(wrong.nonzero()[0].tolist())
@@ -235,14 +260,12 @@ def _observe(
         )
     rounded = baseline.to(dtype).double().clamp(-limit, limit)
     worst, cpus = largest(error), largest(rounded - exact.clamp(-limit, limit))
-    root = math.sqrt(error_bound.products_of(pass_, g)) * error_bound.UNIT
-    of_root = (error - error_bound.half_unit(exact.abs(), dtype)).clamp(min=0) / (absolute * root).clamp(min=1e-300)
     return Observation(
         what,
         method,
         call.dtype,
         of_allowed=largest(error / allowed.clamp(min=1e-300)),
-        of_root=largest(of_root),
+        root_factor=largest(error_bound.root_factor(sums, dtype, error)),
         of_cpu=worst / cpus if cpus else (math.inf if worst else 1.0),
         beyond_cpu=worst > 2 * cpus + unit_in_last_place(largest(exact), dtype),
     )

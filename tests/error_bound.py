@@ -6,8 +6,8 @@ A float32 sum of products errs, to first order, by at most
 
 where no product goes through more than n roundings: its own, and one for each partial sum that holds it (Higham,
 "Accuracy and Stability of Numerical Algorithms", 4.2). Rounding the sum to the result's dtype adds half a unit in the
-last place. `roundings` states n for each family of kernels; it never exceeds that of a plain sum, which any order of
-the same products has.
+last place. `roundings` states n for each family of kernels; for no element does it exceed the number of the products
+that are summed in it, which is that of a plain sum, and of the same products in any order.
 """
 
 from __future__ import annotations
@@ -56,17 +56,6 @@ class _Problem:
         )
 
 
-def products_of(pass_: str, g: Geometry) -> int:
-    """How many products one element of a pass's result sums at most; of the bias's gradient, how many terms."""
-    p = _Problem.of(g)
-    return {
-        "forward": p.in_channels * p.taps_of_output,
-        "input_grad": p.out_channels * p.taps,
-        "weight_grad": p.batch * p.positions,
-        "bias_grad": p.batch * p.outputs,
-    }[pass_]
-
-
 def roundings(pass_: str, method: str, g: Geometry) -> int:
     """The most roundings that a product goes through on its way into a result of `method`.
 
@@ -74,11 +63,17 @@ def roundings(pass_: str, method: str, g: Geometry) -> int:
     the method that computes the weight's gradient where that sums the bias's too, else "direct".
     """
     p = _Problem.of(g)
-    products = products_of(pass_, g)
+    # That one element sums at most; of the bias's gradient, how many terms.
+    products = {
+        "forward": p.in_channels * p.taps_of_output,
+        "input_grad": p.out_channels * p.taps,
+        "weight_grad": p.batch * p.positions,
+        "bias_grad": p.batch * p.outputs,
+    }[pass_]
     if method == "unknown":
         return products + _OWN_AND_BIAS
     family = {"forward": _forward, "input_grad": _input_grad, "weight_grad": _weight_grad, "bias_grad": _bias_grad}
-    return min(family[pass_](method, p, products), products) + _OWN_AND_BIAS
+    return family[pass_](method, p, products) + _OWN_AND_BIAS
 
 
 def _ceil_div(a: int, b: int) -> int:
@@ -150,13 +145,26 @@ def _plain_terms(p: _Problem) -> int:
     return 64 + _ceil_div(p.width, 8) + 5
 
 
-def allowed_error(
-    exact: torch.Tensor, absolute: torch.Tensor, dtype: torch.dtype, pass_: str, method: str, g: Geometry
-) -> torch.Tensor:
-    """For each element of a result in `dtype`, from the exact one and the sums of |products|, both in float64."""
-    n = roundings(pass_, method, g)
-    of_sum = absolute * (n * UNIT / (1 - n * UNIT))
-    return of_sum + half_unit(exact.abs() + of_sum, dtype)
+@dataclass(frozen=True)
+class Sums:
+    """A result in float64: of each element the exact value, the sum of |products|, and how many are summed."""
+
+    exact: torch.Tensor
+    absolute: torch.Tensor
+    products: torch.Tensor
+
+
+def allowed_error(sums: Sums, dtype: torch.dtype, roundings: int) -> torch.Tensor:
+    """For each element of a result in `dtype`, whose products go through so many roundings at most."""
+    n = (sums.products + _OWN_AND_BIAS).clamp(max=roundings) * UNIT
+    of_sum = sums.absolute * n / (1 - n)
+    return of_sum + half_unit(sums.exact.abs() + of_sum, dtype)
+
+
+def root_factor(sums: Sums, dtype: torch.dtype, error: torch.Tensor) -> torch.Tensor:
+    """Of each element the `a` by which it errs: a * sqrt(products) * 2**-24 * (sum of |products|), and half a unit."""
+    of_sum = (error - half_unit(sums.exact.abs(), dtype)).clamp(min=0)
+    return of_sum / (sums.products.sqrt() * UNIT * sums.absolute).clamp(min=1e-300)
 
 
 def half_unit(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
