@@ -2,8 +2,8 @@
 
     python tools/fuzz.py --minutes 30 --backend composite --checks 0 --seed 7 --processes 2
 
-The same seed makes the same calls. What fails is made as small as hypothesis can, and printed as Python. Calls run in
-processes of their own, so that one that ends its process, or never returns, is found and printed too.
+The same seed makes the same calls. What fails is made as small as hypothesis can, and printed as Python. Calls are made
+in processes of their own, so that one that ends its process, or never returns, is found and made smaller, too.
 """
 
 from __future__ import annotations
@@ -17,183 +17,225 @@ import os
 import resource
 import signal
 import sys
+import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+from hypothesis.errors import Flaky
 from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from calls import Call  # noqa: E402
+from random_calls import for_calls_of  # noqa: E402
+
 SECONDS_OF_A_CALL = 300  # one that takes longer hangs; kernels are compiled in the first ones
+SECONDS_OF_A_SMALLER_CALL = 20  # than one that hung
 MEMORY = 12 << 30  # of a process
 MOST_FAILURES = 5
 
 
+# --- What was seen ---
+
+
 @dataclass
 class Statistics:
-    calls: Counter = field(default_factory=Counter)  # legal or refused
+    calls: Counter = field(default_factory=Counter)  # legal, refused, or lost with a process that somebody killed
     results: Counter = field(default_factory=Counter)  # by (pass, method, dtype)
     refusals: Counter = field(default_factory=Counter)
     of_cpu: Counter = field(default_factory=Counter)  # by log2 of the error over the CPU's
     beyond_cpu: Counter = field(default_factory=Counter)  # by pass and method
-    worst: dict[tuple[str, str], tuple[float, float, str]] = field(default_factory=dict)
+    worst: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)
     worst_root: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, other: Statistics) -> None:
-        for name in ("calls", "results", "refusals", "of_cpu", "beyond_cpu"):
-            getattr(self, name).update(getattr(other, name))
-        for name in ("worst", "worst_root"):
-            mine = getattr(self, name)
-            for key, value in getattr(other, name).items():
-                mine[key] = max(mine.get(key, value), value)
+    def observe(self, call: Call, result: object) -> None:
+        with self.lock:
+            if result is None:
+                self.calls["lost"] += 1
+            elif isinstance(result, list):
+                self._compared(call, result)
+            else:
+                self.calls["refused"] += 1
+                self.refusals[result.words.split(",")[0][:70]] += 1
 
-    def observe(self, call: object, result: object) -> None:
-        if not isinstance(result, list):
-            self.calls["refused"] += 1
-            self.refusals[result.words.split(",")[0][:70]] += 1
-            return
+    def _compared(self, call: Call, observations: list) -> None:
         self.calls["legal"] += 1
-        for seen in result:
+        for seen in observations:
             key = (seen.what, seen.method)
             self.results[(*key, seen.dtype)] += 1
-            if seen.of_cpu == seen.of_cpu and seen.of_cpu > 0:
+            if seen.of_cpu > 0:
                 self.of_cpu[min(max(round(math.log2(min(seen.of_cpu, 1e9))), -6), 6)] += 1
             self.beyond_cpu[key] += seen.beyond_cpu
             self.worst[key] = max(self.worst.get(key, (0, "")), (seen.of_allowed, repr(call)))
-            self.worst_root[key] = max(self.worst_root.get(key, (0, "")), (seen.of_root, repr(call)))
-
-
-# --- A process that makes calls ---
-
-
-def work(seeds: Iterator[int], backend: str, to_parent: Connection) -> None:
-    """Sends ("call", seed, Call) before each call, ("failure", seed, words, Call) and ("statistics", Statistics)."""
-    faulthandler.enable()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    sys.path.insert(0, str(ROOT / "tests"))
-    import torch
-
-    from call_check import check
-    from mps_conv_transpose3d import _switch
-    from random_calls import for_calls_of
-
-    torch.set_num_threads(1)
-    _switch.serve(backend)
-
-    def make_calls_of(seed: int) -> Statistics:
-        statistics, last = Statistics(), None
-
-        def make(call: object) -> None:
-            nonlocal last
-            last = call
-            to_parent.send(("call", seed, repr(call)))
-            statistics.observe(call, check(call, backend))
-
-        try:
-            for_calls_of(seed, make)
-        except Exception as error:
-            to_parent.send(("failure", seed, f"{type(error).__name__}: {error}", repr(last)))
-        return statistics
-
-    for seed in seeds:
-        to_parent.send(("statistics", make_calls_of(seed)))
-
-
-# --- The one that watches them ---
-
-
-@dataclass
-class Worker:
-    process: multiprocessing.process.BaseProcess
-    from_child: Connection
-    step: int
-    seed: int = 0
-    call: str = "before the first call"
-    since: float = field(default_factory=time.monotonic)
-
-    @classmethod
-    def start(cls, first: int, step: int, backend: str) -> Worker:
-        context = multiprocessing.get_context("spawn")
-        from_child, to_parent = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(itertools.count(first, step), backend, to_parent), daemon=True)
-        process.start()
-        to_parent.close()
-        return cls(process, from_child, step, first)
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.join()
+            self.worst_root[key] = max(self.worst_root.get(key, (0, "")), (seen.root_factor, repr(call)))
 
 
 @dataclass(frozen=True)
 class Failure:
     seed: int
     words: str
-    call: str
+    call: Call
+
+
+# --- A process that makes calls ---
+
+
+class Wrong(Exception):
+    """Of a call that was made."""
+
+
+class Ended(Exception):
+    """The process, in a call."""
+
+
+class Hung(Exception):
+    """The process, in a call."""
+
+
+class Maker:
+    """Makes calls in a process of its own, one at a time, and starts another process where one is lost.
+
+    `check` is a function of a module, which the process imports. (A forked process could not use the device.)
+    """
+
+    def __init__(self, check: Callable[[Call], object], seconds: float = SECONDS_OF_A_CALL) -> None:
+        self.check, self.seconds = check, seconds
+        self._folder = tempfile.TemporaryDirectory()
+        self._said = Path(self._folder.name, "stderr")  # of the last process
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._connection: Connection | None = None
+
+    def make(self, call: Call) -> object:
+        """What `check` returns; None where somebody killed the process. Raises Wrong, Ended or Hung."""
+        if self._process is None:
+            self._start()
+        self._connection.send(call)
+        try:
+            if not self._connection.poll(self.seconds):
+                self.end()
+                raise Hung(f"the call did not return within {self.seconds} s")
+            is_right, result = self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            code = self.end()
+            if code == -signal.SIGKILL:  # no fault of a call ends its process so
+                return None
+            said = self._said.read_text(errors="replace").strip()
+            raise Ended(f"the process ended with {code}\n{said}") from None
+        if not is_right:
+            raise Wrong(result)
+        return result
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_make_calls, args=(self.check, theirs, self._said), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def end(self) -> int | None:
+        """Returns what the process has ended with, if it had."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        self._connection.close()
+        process.join(1)
+        process.kill()
+        process.join()
+        return process.exitcode
+
+
+def _make_calls(check: Callable[[Call], object], connection: Connection, said: Path) -> None:
+    """Until the other side closes the connection."""
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), sys.stderr.fileno())
+    faulthandler.enable()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while True:
+        call = connection.recv()
+        try:
+            answer = True, check(call)
+        except Exception as error:
+            answer = False, f"{type(error).__name__}: {error}"
+        connection.send(answer)
+
+
+def check_kernels(call: Call) -> object:
+    return _check(call, "kernels")
+
+
+def check_composite(call: Call) -> object:
+    return _check(call, "composite")
+
+
+def _check(call: Call, backend: str) -> object:
+    import torch
+
+    from call_check import check
+    from mps_conv_transpose3d import _switch
+
+    torch.set_num_threads(1)
+    _switch.serve(backend)
+    return check(call, backend)
+
+
+CHECKS = {"kernels": check_kernels, "composite": check_composite}
+
+
+# --- Those that think of them ---
 
 
 class Fuzz:
+    """Threads that draw calls, each with a process that makes them."""
+
     def __init__(self, arguments: argparse.Namespace, console: Console) -> None:
         self.backend, self.console = arguments.backend, console
         self.statistics = Statistics()
         self.failures: dict[str, Failure] = {}  # by the call
-        count = arguments.processes
-        self.workers = [Worker.start(arguments.seed * 10_000_000 + i, count, self.backend) for i in range(count)]
+        self.started = time.monotonic()
+        self.seconds = 60 * arguments.minutes
+        first, count = arguments.seed * 10_000_000, arguments.processes
+        self.threads = [
+            threading.Thread(target=self._draw, args=(itertools.count(first + i, count),), daemon=True)
+            for i in range(count)
+        ]
 
-    def run(self, seconds: float) -> None:
-        started = told = time.monotonic()
-        while (now := time.monotonic()) < started + seconds and len(self.failures) < MOST_FAILURES:
-            for connection in wait([worker.from_child for worker in self.workers], timeout=1):
-                self._hear(next(worker for worker in self.workers if worker.from_child is connection))
-            for worker in self.workers:
-                if now - worker.since > SECONDS_OF_A_CALL:
-                    self._replace(worker)
-                    words = f"the call did not return within {SECONDS_OF_A_CALL} s"
-                    self._fail(Failure(worker.seed, words, worker.call))
-            if now - told > 60:
-                told = now
-                self.console.print(f"fuzz: {(now - started) / 60:.0f} min: {self._so_far()}")
-        for worker in self.workers:
-            worker.end()
-        self.console.print(f"fuzz: {self._so_far()} in {time.monotonic() - started:.0f} s")
+    def run(self) -> None:
+        """The last seeds' calls are made to their end."""
+        for thread in self.threads:
+            thread.start()
+        while any(thread.is_alive() for thread in self.threads):
+            told = time.monotonic() + 60
+            for thread in self.threads:
+                thread.join(max(told - time.monotonic(), 0))
+            self.console.print(f"fuzz: {(time.monotonic() - self.started) / 60:.1f} min: {self._so_far()}")
 
     def _so_far(self) -> str:
         calls = self.statistics.calls
-        return f"{calls.total()} calls, {calls['legal']} legal, {len(self.failures)} failed"
+        lost = f", {calls['lost']} lost with a process that somebody killed" if calls["lost"] else ""
+        return f"{calls.total()} calls, {calls['legal']} legal, {len(self.failures)} failed{lost}"
 
-    def _hear(self, worker: Worker) -> None:
-        try:
-            kind, *message = worker.from_child.recv()
-        except EOFError:
-            worker.process.join()
-            self._replace(worker)
-            code = worker.process.exitcode
-            if code == -signal.SIGKILL:  # no fault ends a process so
-                self.console.print(f"fuzz: somebody killed the process that was at {worker.call}", markup=False)
-            else:
-                self._fail(Failure(worker.seed, f"the process ended with {code}", worker.call))
-            return
-        worker.since = time.monotonic()
-        if kind == "call":
-            worker.seed, worker.call = message
-        elif kind == "failure":
-            self._fail(Failure(*message))
-        else:
-            self.statistics.add(*message)
-
-    def _replace(self, worker: Worker) -> None:
-        worker.end()
-        self.workers.remove(worker)
-        self.workers.append(Worker.start(worker.seed + worker.step, worker.step, self.backend))
+    def _draw(self, seeds: Iterator[int]) -> None:
+        maker = Maker(CHECKS[self.backend])
+        for seed in seeds:
+            if time.monotonic() > self.started + self.seconds or len(self.failures) >= MOST_FAILURES:
+                break
+            failure = smallest_failure(seed, maker, self.statistics.observe)
+            if failure is not None:
+                self._fail(failure)
+        maker.end()
 
     def _fail(self, failure: Failure) -> None:
-        if failure.call in self.failures:
+        if repr(failure.call) in self.failures:
             return
-        self.failures[failure.call] = failure
+        self.failures[repr(failure.call)] = failure
         self.console.print(
             f"\nfuzz: seed {failure.seed}: {failure.words}\n\n"
             "    import sys\n    sys.path.insert(0, 'tests')\n"
@@ -203,6 +245,31 @@ class Fuzz:
             markup=False,
             soft_wrap=True,
         )
+
+
+def smallest_failure(seed: int, maker: Maker, observe: Callable[[Call, object], None]) -> Failure | None:
+    """The last that hypothesis comes down to."""
+    failure, patience = None, maker.seconds
+
+    def make(call: Call) -> None:
+        nonlocal failure
+        try:
+            observe(call, maker.make(call))
+        except (Wrong, Ended, Hung) as error:
+            failure = Failure(seed, str(error), call)
+            if isinstance(error, Hung):
+                maker.seconds = min(patience, SECONDS_OF_A_SMALLER_CALL)
+            raise
+
+    try:
+        for_calls_of(seed, make)
+    except (Wrong, Ended, Hung):
+        pass
+    except Flaky:
+        failure = replace(failure, words=f"{failure.words}\n(not each time)")
+    finally:
+        maker.seconds = patience
+    return failure
 
 
 def report(statistics: Statistics, console: Console) -> None:
@@ -248,7 +315,7 @@ def main() -> int:
     os.environ["PYTHONWARNINGS"] = "ignore"
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     fuzz = Fuzz(arguments, console)
-    fuzz.run(60 * arguments.minutes)
+    fuzz.run()
     report(fuzz.statistics, console)
     return bool(fuzz.failures)
 
