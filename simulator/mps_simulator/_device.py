@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ def install() -> None:
     torch._C._mps_stopCapture = _no_capture
     torch._C._mps_loadMetalllib = _no_compiled_library
     torch._C._mps_loadMetallibFromPath = _no_compiled_library
+    # By this alone programs (Lightning's accelerator) tell Apple silicon. machine(), system() and uname() say what
+    # compiled code can run here, and stay true.
+    platform.processor = lambda: "arm"
     _teach_storages(_C)
     _autocast.install(_C.torch_version())
     wait_at_exit()

@@ -124,6 +124,19 @@ def test_a_family_without_a_mac() -> None:
     assert "MPS_SIMULATOR_GPU_FAMILY must be 5 (a virtual machine), 7, 8 or 9, and is 6" in result.stderr
 
 
+def test_the_processor_is_apples_and_all_else_is_this_machines() -> None:
+    program = """
+import platform, sys
+import torch
+print(platform.processor())
+print(platform.machine(), platform.system(), platform.platform(), *platform.uname(), sys.platform)
+"""
+    simulated, plain = run_python(program), run_python(program, MPS_SIMULATOR="0")
+    assert simulated.returncode == plain.returncode == 0, simulated.stderr + plain.stderr
+    assert simulated.stdout.splitlines()[0] == "arm"
+    assert simulated.stdout.splitlines()[1:] == plain.stdout.splitlines()[1:]
+
+
 MACOS = """
 import torch
 from torch.backends.mps import is_macos_or_newer
