@@ -6,7 +6,7 @@ clang-format := .venv/bin/clang-format
 native-sources = $(shell find benchmarks csrc metal simulator tests -not -path '*/build/*' | grep -E '\.(h|c|cpp|m|mm|metal)$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-nnunet demo-tutorial test fuzz bench calibrate check-mac mutants lint format clean
+.PHONY: help setup demo demo-nnunet demo-tutorial test fuzz bench calibrate check-mac wheel-mac mutants lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ calibrate: setup ## hold the model of Apple's GPUs against kernels that others h
 check-mac: setup ## compile and link the bridge for macOS on this machine (Linux), beside several versions of torch
 	@$(python) tools/mac/check.py $(ARGS)
 
+wheel-mac: setup ## build the wheel for Macs into dist/: 18 releases of torch, 20 minutes on two cores, 2 GB of downloads
+	@$(python) tools/mac/build_wheel.py $(ARGS)
+
 mutants: setup ## plant faults in the sources, one at a time: each must be caught by a test
 	@$(python) tools/mutants $(ARGS)
 
@@ -56,4 +59,4 @@ format: setup ## correct style where a program can
 	@$(clang-format) -i $(native-sources)
 
 clean: ## remove what was built, downloads and .venv included
-	@rm -rf .venv build .cache .pytest_cache .ruff_cache .hypothesis simulator/build *.egg-info simulator/*.egg-info
+	@rm -rf .venv build dist .cache .pytest_cache .ruff_cache .hypothesis simulator/build *.egg-info simulator/*.egg-info

@@ -123,23 +123,23 @@ class CMakeBuild(build_ext):
         if self.inplace:
             package = ROOT / "python" / "mps_conv_transpose3d"
         package.mkdir(parents=True, exist_ok=True)
-        for pattern in ("_bridge.so", "_plan*.so", "_plan*.pyd", "build.json"):
+        for pattern in ("_bridge/*.so", "_plan*.so", "_plan*.pyd", "build.json"):
             for path in package.glob(pattern):
                 path.unlink()  # of an earlier build
         bridge = wanted(os.environ, platform.system(), platform.machine())
         if bridge is Bridge.NONE:
-            record(package, f"{VARIABLE}=1")
+            record(package, [f"{VARIABLE}=1"])
             return
         try:
             build, missing = configure(package)
             if missing and bridge is Bridge.REQUIRED:
                 raise NotBuilt(f"for want of {', '.join(missing)}")
             run(["cmake", "--build", build, "--target", "install"])
-            seal(package)
+            record(package, missing)
         except NotBuilt as error:
             if bridge is Bridge.REQUIRED:
                 raise SystemExit(refusal(error, platform.system())) from None
-            record(package, f"a build without errors ({error})")
+            record(package, [f"a build without errors ({error})"])
 
 
 def configure(package: Path) -> tuple[Path, list[str]]:
@@ -157,21 +157,26 @@ def configure(package: Path) -> tuple[Path, list[str]]:
             f"-DPYTHON_EXECUTABLE={sys.executable}",
         ]
     )
-    return build, json.loads((build / "build.json").read_text())["missing"]
+    return build, [name for name in (build / "missing").read_text().split(";") if name]
 
 
-def seal(package: Path) -> None:
-    """Writes the bridge's digest into build.json, so that a damaged one is never loaded."""
-    path, bridge = package / "build.json", package / "_bridge.so"
-    if bridge.exists():
-        build = json.loads(path.read_text())
-        path.write_text(json.dumps({**build, "sha256": hashlib.sha256(bridge.read_bytes()).hexdigest()}) + "\n")
+def record(package: Path, missing: list[str]) -> None:
+    """Writes build.json: what was missing, and of each bridge the file, its digest, and for which torch it is.
 
+    A torch is a release and the commit that it was built from: another's headers may be others. The digest is there so
+    that a damaged bridge is never loaded.
+    """
+    # Metal, without which the package is inert, only a Mac can have.
+    if platform.system() != "Darwin" and not list(package.glob("_bridge/*.so")):
+        missing = list(dict.fromkeys([*missing, "METAL"]))
+    bridges = []
+    for path in sorted(package.glob("_bridge/*.so")):
+        import torch
 
-def record(package: Path, missing: str) -> None:
-    """Says in the package why nothing was compiled. Metal, without which the package is inert, only a Mac can have."""
-    wanting = [missing] if platform.system() == "Darwin" else [missing, "METAL"]
-    (package / "build.json").write_text(json.dumps({"torch": "", "missing": wanting}) + "\n")
+        release = {torch.__version__: str(torch.version.git_version)}
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        bridges.append({"file": path.name, "sha256": digest, "torch": release})
+    (package / "build.json").write_text(json.dumps({"missing": missing, "bridges": bridges}) + "\n")
 
 
 if __name__ == "__main__":

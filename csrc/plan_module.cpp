@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "plan.h"
+#include "plan_json.h"
 
 namespace py = pybind11;
 using namespace mps_conv_transpose3d;
@@ -99,6 +100,8 @@ PYBIND11_MODULE(_plan, m) {
       .def_readonly("partial_sums", &Plan::partial_sums)
       .def_readonly("has_bias_grad", &Plan::has_bias_grad)
       .def("__str__", &explain);
+
+  m.def("plan", &plan_json, py::arg("request"), "From JSON to JSON, as torch.ops.mps_conv_transpose3d.plan does it.");
 
   const auto params_of = [](const Geometry& g) {
     const auto params =

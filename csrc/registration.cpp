@@ -5,6 +5,7 @@
 
 #include "kernels.h"
 #include "operators.h"
+#include "plan_json.h"
 
 namespace mps_conv_transpose3d {
 namespace {
@@ -53,6 +54,7 @@ TORCH_LIBRARY(mps_conv_transpose3d, m) {
   m.def("methods() -> str[]", &methods);
   m.def("force_method(str? name) -> ()", &force_method);
   m.def("force_cores(int? cores) -> ()", &force_cores);
+  m.def("plan(str request) -> str", &plan_json);
   // What the Python package makes of plain PyTorch operations. A program without Python has no kernels for these.
   m.def(
       "composite_convolution(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, "

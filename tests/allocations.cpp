@@ -1,4 +1,4 @@
-// LD_PRELOAD: counts what _bridge.so allocates with operator new, itself or through the C++ standard library's strings
+// LD_PRELOAD: counts what the bridge allocates with operator new, itself or through the C++ standard library's strings
 // and containers. What PyTorch or Metal allocates on its behalf is theirs.
 #include <dlfcn.h>
 #include <unwind.h>
@@ -23,7 +23,7 @@ _Unwind_Reason_Code look(_Unwind_Context* frame, void* ours) {
   if (std::strstr(info.dli_fname, "liballocations") != nullptr || std::strstr(info.dli_fname, "libstdc++") != nullptr) {
     return _URC_NO_REASON;
   }
-  *static_cast<bool*>(ours) = std::strstr(info.dli_fname, "/_bridge.so") != nullptr;
+  *static_cast<bool*>(ours) = std::strstr(info.dli_fname, "/_bridge/torch_") != nullptr;
   return _URC_NORMAL_STOP;
 }
 

@@ -26,7 +26,7 @@ from calls import (
     tensors_of,
 )
 from definition import conv_transpose3d_by_definition
-from mps_conv_transpose3d import _explain
+from mps_conv_transpose3d import _explain, _machine
 from mps_conv_transpose3d._arguments import Geometry
 from reference import DTYPES, Tensors, largest, map_tensors, unit_in_last_place
 
@@ -281,7 +281,7 @@ def methods_of(call: Call, backend: str) -> dict[str, str]:
         return dict.fromkeys(PASSES.values(), "unknown")
     planned = _explain.for_planner(call.case)
     method = None if call.method is None else _plan.Method.__members__[call.method]
-    cores = call.cores or _explain._cores()
+    cores = call.cores or _machine.gpu_cores() or _plan.cores_of(_machine.device_name() or "")
     methods = {}
     try:
         for name in ("forward", "input_grad", "weight_grad"):

@@ -32,6 +32,8 @@ NEEDS_SIMULATOR = {
     "test_a_kernel_that_is_refused_fails_the_step",
     "test_a_package_that_does_not_come_in_fails",
     "test_autocast_backward_stays_on_our_kernels",
+    "test_a_package_for_macs",
+    "test_a_package_with_a_bridge_that_this_machine_can_load",
     "test_a_long_pass_shares_no_command_buffer",
     "test_an_encoder_that_orders_nothing",
     "test_an_exception_of_metals_is_a_runtime_error",
@@ -182,6 +184,12 @@ def package(tmp_path: Path) -> Path:
     """A copy of the installed package, to be damaged; PYTHONPATH=package.parent makes it the one that is imported."""
     installed = Path(mps_conv_transpose3d.__file__).parent
     return Path(shutil.copytree(installed, tmp_path / installed.name, ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def bridge_of(package: Path) -> Path:
+    """The one bridge of a package that was built here."""
+    (library,) = (package / "_bridge").glob("torch_*.so")
+    return library
 
 
 @pytest.fixture

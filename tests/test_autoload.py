@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import bridge_of
 
 USE = """
 import torch
@@ -27,17 +28,17 @@ REINSTALL = "pip install --force-reinstall"
 
 
 def corrupt(package: Path) -> None:
-    (package / "_bridge.so").write_bytes(b"no library")
+    bridge_of(package).write_bytes(b"no library")
 
 
 def cut_short(package: Path) -> None:
     """As a full disk leaves it: whoever maps such a library dies of SIGBUS."""
-    library = package / "_bridge.so"
+    library = bridge_of(package)
     library.write_bytes(library.read_bytes()[:40_000])
 
 
 def replace_by_another_library(package: Path) -> None:
-    shutil.copy(next(package.glob("_plan.*")), package / "_bridge.so")
+    shutil.copy(next(package.glob("_plan.*")), bridge_of(package))
 
 
 def lose_the_build_record(package: Path) -> None:
@@ -49,22 +50,36 @@ def fill_the_build_record_with_garbage(package: Path) -> None:
 
 
 def mistype_the_build_record(package: Path) -> None:
-    (package / "build.json").write_text(json.dumps({"torch": 2.13, "missing": "METAL", "sha256": None}))
+    (package / "build.json").write_text(json.dumps({"missing": "METAL", "bridges": {"torch": 2.13}}))
 
 
 def build_for_another_torch(package: Path) -> None:
     build = json.loads((package / "build.json").read_text())
-    (package / "build.json").write_text(json.dumps({**build, "torch": "1.13.1"}))
+    build["bridges"][0]["torch"] = {"1.13.1": "0"}
+    (package / "build.json").write_text(json.dumps(build))
+
+
+def build_for_another_commit(package: Path) -> None:
+    build = json.loads((package / "build.json").read_text())
+    build["bridges"][0]["torch"] = dict.fromkeys(build["bridges"][0]["torch"], "0")
+    (package / "build.json").write_text(json.dumps(build))
+
+
+def lose_the_bridge(package: Path) -> None:
+    bridge_of(package).unlink()
 
 
 def fail_to_build(package: Path) -> None:
-    (package / "_bridge.so").unlink()
-    (package / "build.json").write_text(json.dumps({"torch": "", "missing": ["a build without errors (cmake)"]}))
+    shutil.rmtree(package / "_bridge")
+    (package / "build.json").write_text(json.dumps({"missing": ["a build without errors (cmake)"], "bridges": []}))
 
 
 DAMAGED = [corrupt, cut_short, replace_by_another_library]
 UNRECORDED = [lose_the_build_record, fill_the_build_record_with_garbage, mistype_the_build_record]
-FAULTS = [*DAMAGED, *UNRECORDED, build_for_another_torch, fail_to_build]
+FAULTS = [
+    *(*DAMAGED, *UNRECORDED),
+    *(build_for_another_torch, build_for_another_commit, lose_the_bridge, fail_to_build),
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -86,7 +101,7 @@ print(m.unavailable_reason())
     assert after.count("Warning") == 1
     assert REINSTALL in after and "doctor" in after and "MPS_CONV_TRANSPOSE3D=0" in after
     assert REINSTALL in result.stdout
-    assert fault not in DAMAGED or str(package / "_bridge.so") in after
+    assert fault not in DAMAGED or str(package / "_bridge" / "torch_") in after
     assert fault not in UNRECORDED or str(package / "build.json") in after
 
 
@@ -108,8 +123,8 @@ m.enable()
 @pytest.mark.parametrize("missing", [["METAL", "FOUNDATION"], ["Torch", "METAL", "FOUNDATION"]], ids=str)
 def test_no_metal_means_inert(run_python, simulator, package, missing):
     """A server: nothing is registered."""
-    (package / "_bridge.so").unlink()
-    (package / "build.json").write_text(json.dumps({"torch": "", "missing": missing}))
+    shutil.rmtree(package / "_bridge")
+    (package / "build.json").write_text(json.dumps({"missing": missing, "bridges": []}))
     program = """
 import torch, mps_conv_transpose3d as m
 m.enable()

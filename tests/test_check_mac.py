@@ -139,7 +139,7 @@ def test_clean_source_passes(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
     compiled = toolchain.compile(source, tmp_path / "clean.o")
     assert compiled.errors == []
     assert toolchain.link([tmp_path / "clean.o"], target, apple).errors == []
-    assert bundle.examine(target).problems == []
+    assert bundle.examine(target, toolchain).problems == []
     assert "setBytes:length:atIndex:" in bundle.selectors(target)
 
 
@@ -150,7 +150,7 @@ def test_catching_an_exception_of_objective_c_passes(tmp_path: Path, apple: meta
     toolchain = Toolchain(tmp_path)
     assert toolchain.compile(source, tmp_path / "f.o").errors == []
     assert toolchain.link([tmp_path / "f.o"], target, apple).errors == []
-    assert bundle.examine(target).problems == []
+    assert bundle.examine(target, toolchain).problems == []
 
 
 def test_symbols_that_nobody_exports_are_refused_by_name(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
@@ -159,7 +159,7 @@ def test_symbols_that_nobody_exports_are_refused_by_name(tmp_path: Path, apple: 
     toolchain = Toolchain(tmp_path)
     assert toolchain.compile(source, tmp_path / "f.o").errors == []
     assert toolchain.link([tmp_path / "f.o"], target, apple).errors == []
-    problems = "\n".join(bundle.examine(target).problems)
+    problems = "\n".join(bundle.examine(target, toolchain).problems)
     assert "torch's macOS libraries do not export at::mps::begin_encoding(int)" in problems
     assert "no library is known to export mps_conv_transpose3d::forgotten()" in problems
     assert "Py_Initialize" in problems
@@ -171,18 +171,18 @@ def test_unknown_class_is_refused_by_name(tmp_path: Path, apple: metal_cpp.Metal
     toolchain = Toolchain(tmp_path)
     assert toolchain.compile(source, tmp_path / "f.o").errors == []
     assert toolchain.link([tmp_path / "f.o"], target, apple).errors == []
-    assert "no framework is known to have the class MTLMagic" in bundle.examine(target).problems
+    assert "no framework is known to have the class MTLMagic" in bundle.examine(target, toolchain).problems
 
 
-def test_names_newer_than_macos_14_must_be_asked_for(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
-    macos14 = metal_cpp.read(wheels.folder(wheels.METAL_CPP_14) / "mlx/include/metal_cpp")
+def test_names_newer_than_macos_13_must_be_asked_for(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
+    macos13 = metal_cpp.read(wheels.folder(wheels.METAL_CPP_13) / "mlx/include/metal_cpp")
     source, target = tmp_path / "f.mm", tmp_path / "f.so"
     setter = "[options setMathMode:MTLMathModeSafe]; [options setLanguageVersion:MTLLanguageVersion4_1];"
     source.write_text(METAL + f"void f(MTLCompileOptions* options) {{ {setter} }}")
     toolchain = Toolchain(tmp_path)
     assert toolchain.compile(source, tmp_path / "f.o").errors == []
     assert toolchain.link([tmp_path / "f.o"], target, apple).errors == []
-    problems = bundle.newer(target, [source], apple, macos14)
+    problems = bundle.newer(target, [source], apple, macos13)
     assert [problem.split(" came")[0] for problem in problems] == [
         "-setMathMode:",
         "f.mm: MTLLanguageVersion4_1",
@@ -190,7 +190,7 @@ def test_names_newer_than_macos_14_must_be_asked_for(tmp_path: Path, apple: meta
     ]
     asked = "if ([options respondsToSelector:@selector(setMathMode:)] && isOperatingSystemAtLeastVersion) "
     source.write_text(source.read_text().replace(setter, asked + setter))
-    assert bundle.newer(target, [source], apple, macos14) == []
+    assert bundle.newer(target, [source], apple, macos13) == []
 
 
 def test_wrong_headers_are_refused_by_name_and_line(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
@@ -275,7 +275,7 @@ def test_a_bridge_of_another_minor_version_is_refused(tmp_path: Path, apple: met
     new, old = Toolchain(tmp_path), Toolchain(tmp_path / "old", release="2.4.1")
     assert new.compile(source, tmp_path / "clean.o").errors == []
     assert old.link([tmp_path / "clean.o"], target, apple).errors == []
-    problems = bundle.examine(target).problems
+    problems = bundle.examine(target, old).problems
     assert problems and all(problem.startswith("torch's macOS libraries do not export ") for problem in problems)
 
 
@@ -294,11 +294,11 @@ def test_a_stub_exports_and_imports_what_the_library_does(tmp_path: Path, apple:
         command = [toolchain.clang, "-bundle", *flags[:-2], tmp_path / "user.o", library, "-o", tmp_path / "user.so"]
         subprocess.run(command, check=True)
         origins.append({symbol: origin for symbol, origin in imports(tmp_path / "user.so") if symbol.startswith("_")})
-        if not wheels.imports_file(library).exists():
+        if not library.with_suffix(".imports").exists():
             wheels.reduce(library)
     assert origins[0] == origins[1]
     assert origins[1] == {"__Z1fv": "liblibrary", "__Z1gv": "liblibrary", "_h": "liblibrary", "__Z1iv": ""}
-    assert "_puts (from libSystem)" in wheels.imports_file(library).read_text()
+    assert "_puts (from libSystem)" in library.with_suffix(".imports").read_text()
     assert library.read_text().startswith("--- !tapi-tbd")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import bridge_of
 
 import mps_conv_transpose3d
 from cases import BY_NAME, DTYPES
@@ -74,8 +75,9 @@ def test_doctor_runs_every_kernel(record):
         assert set(check.worst) == set(_accuracy.RESULTS)
         assert all(worst <= 1 for worst in check.worst.values())
     cases = [case for case in BY_NAME.values() if case.input[0] > 0]
-    plans = [_explain.plans(case, dtype, cores) for case in cases for dtype in DTYPES for cores in (1, 8, 38, 80)]
-    assert set(recording.kernels) >= {kernel for plan in plans for kernels, _ in plan.values() for kernel in kernels}
+    plans = [_explain.plan(case, dtype, cores) for case in cases for dtype in DTYPES for cores in (1, 8, 38, 80)]
+    passes = [planned for plan in plans for planned in plan["passes"].values()]
+    assert set(recording.kernels) >= {kernel for planned in passes for kernel in planned["kernels"]}
 
 
 def test_doctor_names_a_wrong_result(monkeypatch, capsys, one_case):
@@ -150,10 +152,10 @@ def test_doctor_warns_of_pytorchs_wrong_conv3d(monkeypatch, one_case, system, ma
 
 def test_doctors_json_names_no_folder(run_python, package):
     """A hospital sends it."""
-    (package / "_bridge.so").write_bytes(b"no library")
+    bridge_of(package).write_bytes(b"no library")
     result = run_python(RUN.format(["doctor", "--json"]), PYTHONPATH=str(package.parent))
     report = json.loads(result.stdout)
-    assert "_bridge.so: not the file that was installed" in report["bridge_error"]
+    assert f"{bridge_of(package).name}: not the file that was installed" in report["bridge_error"]
     for word in (str(package.parent), str(Path.home()), getpass.getuser() + "/", socket.gethostname()):
         assert word not in result.stdout.replace("\\/", "/")
 
@@ -181,7 +183,7 @@ def test_doctor_where_pytorch_lacks_the_operation(run_python, simulator):
 def test_doctor_with_a_broken_bridge(run_python, tmp_path):
     package = Path(mps_conv_transpose3d.__file__).parent
     shutil.copytree(package, tmp_path / package.name)
-    (tmp_path / package.name / "_bridge.so").write_bytes(b"no library")
+    bridge_of(tmp_path / package.name).write_bytes(b"no library")
     result = run_python(RUN.format(["doctor"]), PYTHONPATH=str(tmp_path), PYTHONWARNINGS="always")
     assert result.returncode == 0, result.stderr
     assert "plain PyTorch operations" in result.stdout

@@ -6,6 +6,7 @@ Each test is a Python of its own: what PyTorch computes is found out once in a p
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +47,8 @@ for name in ("float32", "float16", "bfloat16"):
 
 
 def no_bridge(package: Path) -> dict[str, str]:
-    (package / "_bridge.so").unlink()
-    (package / "build.json").write_text(json.dumps({"torch": "", "missing": ["a compiler"], "sha256": None}))
+    shutil.rmtree(package / "_bridge")
+    (package / "build.json").write_text(json.dumps({"missing": ["a compiler"], "bridges": []}))
     return {"PYTHONPATH": str(package.parent)}
 
 

@@ -1,5 +1,7 @@
 """MPS_CONV_TRANSPOSE3D_LOG=1: what every remote report needs."""
 
+from conftest import bridge_of
+
 PROGRAM = """
 import torch
 import mps_conv_transpose3d
@@ -33,7 +35,7 @@ def test_a_line_for_each_new_call_pass_and_choice(run_python):
 
 
 def test_what_serves_without_the_kernels_and_why(run_python, package):
-    (package / "_bridge.so").write_bytes(b"no library")
+    bridge_of(package).write_bytes(b"no library")
     environment = {"PYTHONPATH": str(package.parent), "PYTHONWARNINGS": "ignore"}
     said = lines(run_python, MPS_CONV_TRANSPOSE3D_LOG="1", **environment)
     assert [line.removeprefix(CALL).partition(" (")[0] for line in said] == [

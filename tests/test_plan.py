@@ -1,5 +1,6 @@
 """The planner by itself: no torch, no Metal."""
 
+import json
 import math
 import re
 from collections import defaultdict
@@ -372,3 +373,88 @@ def test_a_long_sum_is_cut(method: "_plan.Method") -> None:
     work = math.prod(g.kernel) * g.batch * math.prod(g.input) * g.in_channels
     z = step.threads[2] // step.threads_per_threadgroup[2]
     assert work / z * step.slice <= {"direct": MAX_WORK, "narrow": 1 << 32}[method.name] * 1.01
+
+
+REQUEST = {
+    "dtype": "float16",
+    "cores": 38,
+    "has_bias": True,
+    "batch": 2,
+    "in_channels": 64,
+    "out_channels": 32,
+    "groups": 1,
+    "input": [8, 9, 10],
+    "kernel": [2, 2, 2],
+    "stride": [2, 2, 2],
+    "padding": [0, 0, 0],
+    "output_padding": [0, 0, 0],
+    "dilation": [1, 1, 1],
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_json_tells_the_plan(name: str, has_bias: bool) -> None:
+    g = GEOMETRIES[name]
+    fields = {field: getattr(g, field) for field in REQUEST if hasattr(g, field)}
+    answer = json.loads(_plan.plan(json.dumps({**fields, "dtype": "bfloat16", "cores": 20, "has_bias": has_bias})))
+    assert answer["cores"] == 20
+    plans = {p.name: _plan.make_plan(p, _plan.DataType.bfloat16, g, None, has_bias, 20) for p in PASSES}
+    expected = {name: {"kernels": [s.kernel for s in p.steps], "text": str(p)} for name, p in plans.items()}
+    if not has_bias:
+        del expected["bias_grad"]
+    elif plans["weight_grad"].has_bias_grad:
+        expected["bias_grad"] = {"kernels": [], "text": "summed by the kernels of the weight gradient"}
+    assert answer["passes"] == expected
+
+
+def test_json_names_the_gpu() -> None:
+    assert json.loads(_plan.plan('{"device": "Apple M3 Max"}'))["cores"] == _plan.cores_of("Apple M3 Max")
+    assert json.loads(_plan.plan(" { } "))["cores"] == _plan.cores_of("")
+
+
+@pytest.mark.parametrize("change", [{"input": [2**40, 1, 1]}, {"stride": [2**31, 1, 1]}, {"input": [2048] * 3}])
+def test_json_says_what_is_too_large(change: "dict[str, object]") -> None:
+    answer = json.loads(_plan.plan(json.dumps({**REQUEST, **change})))
+    assert "fit 32 bits" in answer["too_large"] and "passes" not in answer
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"groups": 0},
+        {"groups": 3},
+        {"in_channels": 0},
+        {"out_channels": -1},
+        {"batch": -1},
+        {"kernel": [0, 1, 1]},
+        {"stride": [1, 1, 0]},
+        {"dilation": [-1, 1, 1]},
+        {"input": [1, 0, 1]},
+        {"padding": [-1, 0, 0]},
+        {"padding": [9, 9, 9]},
+        {"cores": 0},
+        {"cores": 2**40},
+        {"batch": 2**70},
+        {"input": [1, 2]},
+        {"input": [1, 2, 3, 4]},
+        {"batch": 1.5},
+        {"batch": None},
+        {"has_bias": 1},
+        {"dtype": "float64"},
+        {"dtype": "float\n32"},
+        {"layout": "NCDHW"},
+    ],
+    ids=str,
+)
+def test_json_refuses_what_is_no_call(change: "dict[str, object]") -> None:
+    with pytest.raises(ValueError, match="request for a plan: "):
+        _plan.plan(json.dumps({**REQUEST, **change}))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"batch"', '{"batch": ', '{"batch": 1', '{"batch": 1,}', "{} {}", "\0"]
+)
+def test_json_refuses_what_is_no_object(text: str) -> None:
+    with pytest.raises(ValueError, match="request for a plan: "):
+        _plan.plan(text)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import bridge_of
 from torch import nn
 
 import mps_conv_transpose3d
@@ -219,7 +220,7 @@ assert mps_conv_transpose3d.__file__.startswith({str(tmp_path)!r})
 def test_import_of_a_broken_bridge_is_silent(run_python, tmp_path):
     """Whoever does not use the operation is not told about it."""
     shutil.copytree(Path(mps_conv_transpose3d.__file__).parent, tmp_path / "mps_conv_transpose3d")
-    (tmp_path / "mps_conv_transpose3d" / "_bridge.so").write_bytes(b"no library")
+    bridge_of(tmp_path / "mps_conv_transpose3d").write_bytes(b"no library")
     result = run_python("import torch; torch.ones(1, device='mps') + 1", PYTHONPATH=str(tmp_path))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
@@ -284,7 +285,7 @@ def test_off_is_what_an_older_pytorch_does_alone(run_python, simulator, played):
 
 
 def test_off_without_a_bridge(run_python, package):
-    (package / "_bridge.so").write_bytes(b"no library")
+    bridge_of(package).write_bytes(b"no library")
     environment = {"PYTHONPATH": str(package.parent)}
     alone = answers(run_python, ANSWERS, MPS_CONV_TRANSPOSE3D="0", **environment)
     assert answers(run_python, off(ANSWERS), **environment) == alone
@@ -335,7 +336,7 @@ print("switched")
 @pytest.mark.parametrize("damage", [False, True], ids=["kernels", "no bridge"])
 def test_switching_while_threads_compute(run_python, package, damage):
     if damage:
-        (package / "_bridge.so").write_bytes(b"no library")
+        bridge_of(package).write_bytes(b"no library")
     result = run_python(SWITCH_UNDER_CALLS, PYTHONPATH=str(package.parent))
     assert (result.returncode, result.stdout) == (0, "switched\n"), result.stderr
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
-from . import _arguments, _formulas, _machine
+from . import _arguments, _formulas, _loading, _machine
 from ._cases import Case
 
 if TYPE_CHECKING:
     from . import _plan
-
-PASSES = ("forward", "input_grad", "weight_grad", "bias_grad")
 
 
 def geometry_of(case: Case) -> _arguments.Geometry:
@@ -37,44 +37,38 @@ def _empty(case: Case, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 
 def for_planner(case: Case) -> _plan.Geometry:
-    """Raises RuntimeError for an invalid call and ImportError where the planner was not built."""
+    """For the planner's module. Raises RuntimeError for an invalid call and ImportError where it was not built."""
     from . import _plan
 
-    g = geometry_of(case)
     planned = _plan.Geometry()
-    for name in ("batch", "in_channels", "out_channels", "groups"):
-        setattr(planned, name, getattr(g, name))
-    for name in ("input", "kernel", "stride", "padding", "output_padding", "dilation"):
-        setattr(planned, name, list(getattr(g, name)))
+    for name, value in asdict(geometry_of(case)).items():
+        setattr(planned, name, value)
     return planned
 
 
-def plans(case: Case, dtype: str, cores: int | None = None) -> dict[str, tuple[list[str], str]] | None:
-    """For each pass the Metal kernels' names, and the plan in words; None where the planner was not built.
+def plan(case: Case, dtype: str, cores: int | None = None) -> dict[str, Any] | None:
+    """The planner's answer (csrc/plan_json.h) for a GPU of so many cores, by default this machine's.
 
-    `cores` are those of the GPU, by default of this machine's.
+    It is the bridge's, or without one that of the planner's module, which a checkout has; None where neither is.
 
     Raises RuntimeError for an invalid call and OverflowError for one too large for the kernels, which then goes on to
     PyTorch's own.
     """
-    try:
-        from . import _plan
-    except ImportError:
-        return None
-    planned = for_planner(case)
-    result = {}
-    for name in PASSES:
-        if name == "bias_grad" and not case.bias:
-            continue
-        arguments = (_plan.Pass.__members__[name], _plan.DataType.__members__[dtype], planned)
-        with_bias = name == "weight_grad" and case.bias
-        plan = _plan.make_plan(*arguments, wants_bias_grad=with_bias, cores=cores or _cores())
-        kernels = [step.kernel for step in plan.steps]
-        result[name] = (kernels, str(plan))
-        if plan.has_bias_grad:
-            result["bias_grad"] = ([], "summed by the kernels of the weight gradient")
-            break
-    return result
+    request = {"dtype": dtype, "has_bias": case.bias, **asdict(geometry_of(case))}
+    cores = cores or _machine.gpu_cores()
+    request.update({"device": _machine.device_name() or ""} if cores is None else {"cores": cores})
+    if _loading.load().error is None:
+        ask = torch.ops.mps_conv_transpose3d.plan
+    else:
+        try:
+            from . import _plan
+        except ImportError:
+            return None
+        ask = _plan.plan
+    answer = json.loads(ask(json.dumps(request, ensure_ascii=False)))
+    if "too_large" in answer:
+        raise OverflowError(answer["too_large"])
+    return answer
 
 
 def explain(case: Case, dtype: str, cores: int | None = None) -> str:
@@ -94,19 +88,13 @@ def explain(case: Case, dtype: str, cores: int | None = None) -> str:
         "",
     ]
     try:
-        planned = plans(case, dtype, cores)
+        answer = plan(case, dtype, cores)
     except OverflowError as error:
         return "\n".join([*lines, f"Left to PyTorch's own operator: {error}."])
-    if planned is None:
-        return "\n".join([*lines, "The plan cannot be told: the package was built without pybind11."])
-    lines += [f"On a GPU of {cores or _cores()} cores:"]
-    return "\n".join([*lines, *(f"{name.replace('_', ' ')}: {text}" for name, (_, text) in planned.items())])
-
-
-def _cores() -> int:
-    from . import _plan
-
-    return _machine.gpu_cores() or _plan.cores_of(_machine.device_name() or "")
+    if answer is None:
+        return "\n".join([*lines, f"The plan cannot be told without a bridge: {_loading.load().error}."])
+    passes = [f"{name.replace('_', ' ')}: {planned['text']}" for name, planned in answer["passes"].items()]
+    return "\n".join([*lines, f"On a GPU of {answer['cores']} cores:", *passes])
 
 
 def _character(g: _arguments.Geometry) -> str:

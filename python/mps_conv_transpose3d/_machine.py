@@ -89,7 +89,7 @@ def describe() -> dict[str, Any]:
 
 def _built_for() -> str | None:
     try:
-        return _loading.read_build().torch or None
+        return ", ".join(_loading.read_build().releases) or None
     except (OSError, ValueError):
         return None
 

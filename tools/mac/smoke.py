@@ -26,8 +26,29 @@ CHECKS = {
 import torch, mps_conv_transpose3d as m
 assert m.is_enabled()
 torch.ops.mps_conv_transpose3d.serving()
+bridge = "torch_" + "_".join(torch.__version__.split(".")[:2]) + ".so"
+assert [path for path in torch.ops.loaded_libraries if path.endswith("/_bridge/" + bridge)], torch.ops.loaded_libraries
 """,
         {},
+    ),
+    "the plan of a call": (
+        """
+from mps_conv_transpose3d import _cases, _explain
+case = _cases.Case("one", (1, 2, 2, 2, 2), (2, 3, 2, 2, 2))
+assert _explain.plan(case, "float32", 8)["passes"]["forward"]["kernels"]
+""",
+        {},
+    ),
+    "a torch that no bridge is for": (
+        """
+import torch
+torch.__version__ = "2.99.0.dev20300101"
+import mps_conv_transpose3d as m
+assert "but this is torch 2.99.0" in m.unavailable_reason(), m.unavailable_reason()
+assert not torch.ops.loaded_libraries or "mps_conv_transpose3d" not in str(torch.ops.loaded_libraries)
+assert torch.ones(2).sum() == 2
+""",
+        {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "PYTHONWARNINGS": "error"},
     ),
     "`import torch` finds the package, from 2.5 on": (
         """
@@ -117,7 +138,8 @@ def damaged(folder: str) -> str:
     spec = importlib.util.find_spec(PACKAGE)
     assert spec is not None and spec.submodule_search_locations is not None, f"{PACKAGE} is not installed"
     copy = Path(shutil.copytree(spec.submodule_search_locations[0], Path(folder) / PACKAGE))
-    (copy / "_bridge.so").write_bytes(b"no library")
+    for bridge in (copy / "_bridge").iterdir():
+        bridge.write_bytes(b"no library")
     return folder
 
 

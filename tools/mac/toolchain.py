@@ -17,7 +17,7 @@ from metal_cpp import MetalCpp
 REPOSITORY = Path(__file__).resolve().parents[2]
 METAL_HEADERS = REPOSITORY / "simulator" / "include" / "apple" / "Metal"
 FOUNDATION_HEADERS = Path(__file__).resolve().parent / "include"
-MACOS = "14.0"
+MACOS = "13.0"
 TARGET = f"arm64-apple-macos{MACOS}"
 
 # As zig builds its libc++ for macOS, which is how Apple builds its own.
@@ -30,8 +30,10 @@ LIBCXX = (
 # What Apple's compiler warns of by default is an error here. A misspelt selector is only a warning to clang.
 WARNINGS = ("-Wall", "-Wextra", "-Wundeclared-selector", "-Wobjc-messaging-id", "-Wunguarded-availability", "-Werror")
 
-FRAMEWORKS = "/System/Library/Frameworks/{0}.framework/Versions/A/{0}"
-LIBRARIES = "/usr/lib/{0}.1.dylib"
+# From _bridge/ to torch in the same site-packages, as CMakeLists.txt has it.
+RPATH = "@loader_path/../../torch/lib"
+# The libraries of macOS that a bridge is linked with.
+SYSTEM_LIBRARIES = ("CoreFoundation", "Foundation", "Metal", "libSystem", "libc++", "libobjc")
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Build:
 
 @dataclass
 class Toolchain:
-    """Compiles and links for arm64 macOS 14 and a release of torch in the folder `work`.
+    """Compiles and links for arm64 macOS 13 and a release of torch in the folder `work`.
 
     `metal_headers` is a folder named Metal.
     """
@@ -87,10 +89,12 @@ class Toolchain:
             *(Path(builtin.stdout.strip()) / "include", self.zig / "libc" / "include" / "any-macos-any"),
         ]
         searched = [part for folder in folders for part in ("-isystem", str(folder))]
-        return ["-nostdinc", *searched, *LIBCXX, *WARNINGS]
+        # torch's dylibs import no sized operator delete, so that nothing here proves that a Mac has one.
+        return ["-nostdinc", *searched, *LIBCXX, *WARNINGS, "-fno-sized-deallocation"]
 
     def _clang(self, *arguments: str, standard: int = 17) -> Build:
         torch = [f"-isystem{self.torch / 'include'}", f"-isystem{self.torch / 'include/torch/csrc/api/include'}"]
+        torch.append(f"-ffile-prefix-map={self.torch}/=")
         return _run([self.clang, f"--target={TARGET}", f"-std=c++{standard}", *torch, *self.flags(), *arguments])
 
     def check(self, source: Path, *folders: Path, standard: int = 17) -> Build:
@@ -99,7 +103,7 @@ class Toolchain:
         return self._clang("-fsyntax-only", *searched, str(source), standard=standard)
 
     def compile(self, source: Path, target: Path) -> Build:
-        return self._clang("-c", str(source), "-o", str(target))
+        return self._clang("-O3", f"-ffile-prefix-map={source.parent}/=", "-c", str(source), "-o", str(target))
 
     def tree(self, source: Path) -> str:
         """clang's syntax tree of a source, as JSON. Raises ValueError with clang's errors."""
@@ -111,45 +115,61 @@ class Toolchain:
     def link(self, objects: list[Path], target: Path, apple: MetalCpp) -> Build:
         """Links a bundle as the build of the product does."""
         torch = [str(self.torch / "lib" / f"lib{name}.dylib") for name in ("c10", "torch", "torch_cpu")]
-        command = [self.clang, f"--target={TARGET}", "-bundle", *self.link_flags(apple), *map(str, objects), *torch]
+        command = [self.clang, f"--target={TARGET}", "-bundle", f"-Wl,-rpath,{RPATH}", *self.link_flags(apple)]
+        command += [*map(str, objects), *torch]
         return _run([*command, "-framework", "Metal", "-framework", "Foundation", "-o", str(target)])
 
     def link_flags(self, apple: MetalCpp) -> list[str]:
         """Symbols that no library is known to export stay for the loader, so that all of them can be told at once."""
         stubs = self._stubs(apple)
-        libraries = [str(stubs / "libc++.tbd"), str(stubs / "libobjc.tbd"), str(self.zig / "libc/darwin/libSystem.tbd")]
-        return ["-fuse-ld=lld", "-nostdlib", f"-F{stubs}", *libraries, "-Wl,-undefined,dynamic_lookup"]
+        libraries = [stubs / "libc++.tbd", stubs / "libobjc.tbd", self.zig / "libc/darwin/libSystem.tbd"]
+        # The SDK's Foundation brings CoreFoundation, which has the class of constant strings.
+        libraries.append(stubs / "CoreFoundation.framework" / "CoreFoundation.tbd")
+        return ["-fuse-ld=lld", "-nostdlib", f"-F{stubs}", *map(str, libraries), "-Wl,-undefined,dynamic_lookup"]
 
     def _stubs(self, apple: MetalCpp) -> Path:
-        """Stubs of the system's libraries: they export what torch's own dylibs import, and Apple's Metal classes."""
+        """Stubs of the system's libraries: they export what torch's own dylibs import, and Apple's Metal classes.
+
+        What the oldest torch imports, whose dylibs run on macOS 11, every Mac has; what this release imports, every Mac
+        that runs it.
+        """
         place = self.work / "stubs"
-        exports: dict[str, set[str]] = {name: set() for name in ("Metal", "Foundation", "libc++", "libobjc")}
-        for library in ("c10", "torch_cpu"):
-            listed = wheels.imports_file(self.torch / "lib" / f"lib{library}.dylib").read_text()
-            for symbol, origin in _imports(listed):
-                if origin:
-                    exports.setdefault(origin, set()).add(symbol)
+        install_names = self.system_libraries()
+        exports: dict[str, set[str]] = {name: set() for name in install_names if name != "libSystem"}
+        for folder in (self.torch, wheels.folder(wheels.torch(wheels.USUAL_RELEASES[0])) / "torch"):
+            for library in ("c10", "torch_cpu"):
+                listed = (folder / "lib" / f"lib{library}.imports").read_text()
+                for symbol, origin in _imports(listed):
+                    if origin in exports:
+                        exports[origin].add(symbol)
         for name in apple.classes:
             framework = "Foundation" if name.startswith("NS") else "Metal"
             exports[framework] |= {f"_OBJC_CLASS_$_{name}", f"_OBJC_METACLASS_$_{name}"}
         exports["Metal"] |= {f"_{name}" for name in {*apple.functions, *apple.constants} if name.startswith("MTL")}
         exports["Foundation"] |= {f"_{name}" for name in apple.constants if name.startswith("NS")} | {"_NSLog"}
-        # Neither torch nor metal-cpp needs these. pyobjc-core's extension module imports them.
+        # Neither torch nor metal-cpp needs these. pyobjc-core's extension module imports the first two; objc4's
+        # objc-exception.mm exports the others, since macOS 10.5.
         exports["Foundation"].add("_OBJC_CLASS_$_NSException")
-        exports["libobjc"].add("___objc_personality_v0")
+        exports["libobjc"] |= {"___objc_personality_v0", "_objc_begin_catch", "_objc_end_catch", "_objc_ehtype_vtable"}
         for name, symbols in exports.items():
             library = name.startswith("lib")
             path = place / f"{name}.tbd" if library else place / f"{name}.framework" / f"{name}.tbd"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(_stub((LIBRARIES if library else FRAMEWORKS).format(name), symbols))
+            path.write_text(_stub(install_names[name], symbols))
         return place
+
+    def system_libraries(self) -> dict[str, str]:
+        """Of SYSTEM_LIBRARIES the install names, as torch's own libtorch_cpu.dylib has them."""
+        wanted = wheels.needed((self.torch / "lib" / "libtorch_cpu.commands").read_text())
+        names = {Path(name).name.partition(".")[0]: name for name in wanted}
+        return {name: names[name] for name in SYSTEM_LIBRARIES}
 
     def cmake_file(self, apple: MetalCpp) -> Path:
         """The toolchain file with which CMake builds this repository's own CMakeLists.txt for a Mac."""
         path = self.work / "macos.cmake"
         text = f"""\
 set(CMAKE_SYSTEM_NAME Darwin)
-set(CMAKE_SYSTEM_VERSION 23)
+set(CMAKE_SYSTEM_VERSION 22)
 set(CMAKE_SYSTEM_PROCESSOR arm64)
 set(CMAKE_OSX_ARCHITECTURES arm64)
 set(CMAKE_OSX_DEPLOYMENT_TARGET {MACOS})
@@ -197,11 +217,8 @@ set(CMAKE_INSTALL_NAME_TOOL "{wheels.tool("llvm-install-name-tool")}")
 
     @property
     def bundle(self) -> Path:
-        return self.build / "_bridge.so"
-
-    def objects(self) -> list[Path]:
-        """The object files of the bridge."""
-        return sorted((self.build / "CMakeFiles" / "_bridge.dir").rglob("*.o"))
+        major, minor = self.release.split(".")[:2]
+        return self.build / f"torch_{major}_{minor}.so"
 
     def standards(self) -> dict[Path, int]:
         """The sources of the bridge, and as which C++ each is compiled."""

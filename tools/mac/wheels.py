@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,12 +41,16 @@ USUAL_RELEASES = ("2.4.1", "2.13.0", "2.14.1", "2.15.0")
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel for Apple silicon; `keep` are the patterns of the files kept, `stubs` the libraries reduced to stubs."""
+    """A wheel for Apple silicon; `keep` are the patterns of the files kept, `stubs` the libraries reduced to stubs.
+
+    `macos` is the version of the system that it is fetched for: the wheels of some releases differ by it.
+    """
 
     name: str
     version: str
     keep: tuple[str, ...]
     stubs: tuple[str, ...] = ()
+    macos: str = "14_0"
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -53,17 +58,21 @@ class Wheel:
 
 def torch(version: str) -> Wheel:
     # libtorch exports nothing: it is small already.
-    kept = "torch/include/*", "torch/share/cmake/*", "torch/lib/libtorch.dylib"
+    kept = "torch/include/*", "torch/share/cmake/*", "torch/version.py", "torch/lib/libtorch.dylib"
     return Wheel("torch", version, kept, ("torch/lib/libc10.dylib", "torch/lib/libtorch_cpu.dylib"))
 
 
-# Apple's metal-cpp, as of macOS 26 and as of macOS 14: what only the first has is newer than the macOS we build for.
+# Apple's metal-cpp, as of macOS 26 and as of macOS 13: what only the first has is newer than the macOS we build for.
 METAL_CPP = Wheel("mlx-metal", "0.32.4", ("mlx/include/metal_cpp/*", "mlx/include/mlx/backend/metal/kernels/*"))
-METAL_CPP_14 = Wheel("mlx", "0.10.0", ("mlx/include/metal_cpp/*",))
+METAL_CPP_13 = Wheel("mlx", "0.10.0", ("mlx/include/metal_cpp/*",), macos="13_0")
 
 
 class Unavailable(Exception):
     """Something that the check needs is not to be had; the message says what to do."""
+
+
+# What is kept of a library beside its stub: what it leaves undefined, and its load commands.
+FACTS = (".imports", ".commands")
 
 
 def cache() -> Path:
@@ -73,7 +82,7 @@ def cache() -> Path:
 
 def folder(wheel: Wheel) -> Path:
     """Where what is kept of the wheel lies; downloads it when it does not. Raises Unavailable."""
-    kept = zlib.crc32(repr((wheel.keep, wheel.stubs)).encode())
+    kept = zlib.crc32(repr((wheel.keep, wheel.stubs, wheel.macos, FACTS)).encode())
     place = cache() / f"{wheel.name}-{wheel.version}-{kept:08x}"
     if place.is_dir():
         return place
@@ -100,7 +109,9 @@ def reduce(library: Path) -> None:
     stub = library.with_suffix(".tbd")
     command = [tool("llvm-readtapi"), "--stubify", "--filetype=tbd-v4", str(library), "-o", str(stub)]
     subprocess.run(command, capture_output=True, check=True)
-    imports_file(library).write_text(undefined(library))
+    facts = undefined(library), load_commands(library)
+    for suffix, text in zip(FACTS, facts):
+        library.with_suffix(suffix).write_text(text)
     stub.replace(library)
 
 
@@ -110,15 +121,20 @@ def undefined(binary: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def imports_file(library: Path) -> Path:
-    """Where the list of what a library leaves undefined stands beside its stub."""
-    return library.with_suffix(".imports")
+def load_commands(binary: Path) -> str:
+    """llvm-otool's list of a Mach-O file's load commands."""
+    return subprocess.run([tool("llvm-otool"), "-l", str(binary)], capture_output=True, text=True, check=True).stdout
+
+
+def needed(listed: str) -> list[str]:
+    """Of load commands: the install names of the libraries that the file needs, weakly or not."""
+    return re.findall(r"cmd LC_LOAD(?:_WEAK)?_DYLIB\n.*\n\s*name (\S+)", listed)
 
 
 def _download(wheel: Wheel, to: Path) -> Path:
     command = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
-        *("--no-cache-dir", "--only-binary=:all:", "--platform=macosx_14_0_arm64", "--python-version=3.11"),
+        *("--no-cache-dir", "--only-binary=:all:", f"--platform=macosx_{wheel.macos}_arm64", "--python-version=3.11"),
         *(f"--dest={to}", f"{wheel.name}=={wheel.version}"),
     ]
     # A constraint of the user's may hold torch below the version that is to be looked at.
