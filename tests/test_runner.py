@@ -124,6 +124,29 @@ def test_workflows_are_in_order():
 def test_workflows_run_steps_that_exist():
     script = (ROOT / RUNNER).read_text()
     steps = re.findall(r"^(\w+)\(\) \{", script, re.MULTILINE)
-    ran = re.findall(r"run: (\S+) (\w+)", (ROOT / ".github" / "workflows" / "macos.yml").read_text())
-    assert {path for path, _ in ran} == {str(RUNNER)}
-    assert {step for _, step in ran} == {"machine", "kernels", "package", "refusals"} <= set(steps)
+    workflows = [path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml")]
+    ran = {step for text in workflows for step in re.findall(rf"{RUNNER} (\w+)", text)}
+    assert ran == {"machine", "kernels", "package", "refusals", "wheel", "doctor"} == ran & set(steps)
+
+
+def test_the_wheel_is_used_beside_each_minor_version():
+    sys.path.insert(0, str(ROOT / "tools" / "mac"))
+    import wheels
+
+    text = (ROOT / ".github" / "workflows" / "macos.yml").read_text()
+    releases = re.findall(rf"{RUNNER} wheel ((?:[\d.]+ ?)+)\n", text)
+    assert releases[0].split() == [last for *_, last in wheels.RELEASES]
+
+
+def test_nothing_is_published_that_was_not_tested():
+    yaml = pytest.importorskip("yaml")
+    workflows = ROOT / ".github" / "workflows"
+    release, macos = (yaml.safe_load((workflows / name).read_text())["jobs"] for name in ("release.yml", "macos.yml"))
+    assert set(release) == {"macos", "publish"} and release["publish"]["needs"] == "macos"
+    assert macos["compile"]["needs"] == "wheel" and "continue-on-error" not in macos["compile"]
+    assert {name for name, job in macos.items() if job.get("continue-on-error")} == {"device"}
+    assert all("upload" not in str(step) or "twine" in str(step) for step in release["publish"]["steps"])
+    digest = "needs.macos.outputs.sha256"
+    checked = [i for i, step in enumerate(release["publish"]["steps"]) if digest in str(step)]
+    published = [i for i, step in enumerate(release["publish"]["steps"]) if "twine upload" in str(step)]
+    assert checked and published and checked[0] < published[0]

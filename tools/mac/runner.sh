@@ -5,6 +5,8 @@
 #   tools/mac/runner.sh kernels            # Apple's shader compiler takes the kernels, in each version of its language
 #   tools/mac/runner.sh package 2.15.0     # the package is built beside this torch as README.md says, and used
 #   tools/mac/runner.sh refusals 2.15.0    # beside what `package` made: pip fails where something is missing
+#   tools/mac/runner.sh wheel 2.13.0 2.15.0    # the one wheel in dist/, installed beside each torch, and used
+#   tools/mac/runner.sh doctor 2.15.0      # beside what `wheel` made: build/runner/doctor.json, and the device computes
 #
 # PYTHON=python3.12 chooses the Python. All that is made lies in build/runner.
 set -euo pipefail
@@ -76,9 +78,25 @@ refusals() {
   "$work/torch-$1/bin/python" -m pytest --noconftest -k "not elsewhere and not without_metal" tests/test_install.py
 }
 
+wheel() {
+  local version
+  for version; do
+    "$python" -m venv --clear "$work/wheel-$version"
+    "$work/wheel-$version/bin/pip" install "torch==$version" numpy pytest
+    "$work/wheel-$version/bin/pip" install --no-index --no-deps dist/*.whl
+    "$work/wheel-$version/bin/pip" check
+    "$work/wheel-$version/bin/python" tools/mac/smoke.py
+  done
+}
+
+doctor() {
+  local python="$work/wheel-$1/bin/python"
+  "$python" -m mps_conv_transpose3d doctor --json | tee "$work/doctor.json"
+}
+
 step="${1:?which step? see the head of this file}"
 shift
 case "$step" in
-  machine | kernels | package | refusals) "$step" "$@" ;;
+  machine | kernels | package | refusals | wheel | doctor) "$step" "$@" ;;
   *) echo "no step $step" >&2; exit 2 ;;
 esac
