@@ -1,17 +1,59 @@
-# cmake -DSOURCES="a.h;b.metal" -DTEXT=kernels.metal -DOUTPUT=shader_source.cpp -P embed_metal.cmake
+# cmake -DSOURCES="a.metal;b.metal" -DTEXTS=folder -DOUTPUT=shader_source.cpp -P embed_metal.cmake
 #
-# Joins the Metal sources into one text, and makes a C++ string of it, headers first: a library compiled on the user's
-# machine has no include path, so local includes are left out.
-set(text "")
+# Makes one text of each Metal source and the local headers that it includes: what is compiled on the user's machine has
+# no include path. Leaves the texts in a folder, and as C++ strings (csrc/shader_source.h).
+
+cmake_minimum_required(VERSION 3.22)
+
+# Appends the text of `file` to `text`, with what it includes in the place of each #include "...", once in a source.
+function(append_source file)
+  get_filename_component(folder "${file}" DIRECTORY)
+  file(READ "${file}" rest)
+  string(REPLACE "#pragma once\n" "" rest "${rest}")
+  string(FIND "${rest}" "#include \"" at)
+  while(NOT at EQUAL -1)
+    string(SUBSTRING "${rest}" 0 ${at} before)
+    string(SUBSTRING "${rest}" ${at} -1 rest)
+    string(REGEX MATCH "^#include \"([^\"\n]*)\"\n" include "${rest}")
+    string(LENGTH "${include}" length)
+    get_filename_component(included "${folder}/${CMAKE_MATCH_1}" ABSOLUTE)
+    if(length EQUAL 0 OR NOT EXISTS "${included}")
+      message(FATAL_ERROR "${file} includes \"${CMAKE_MATCH_1}\", which is not there")
+    endif()
+    string(SUBSTRING "${rest}" ${length} -1 rest)
+    string(APPEND text "${before}")
+    if(NOT included IN_LIST seen)
+      list(APPEND seen "${included}")
+      append_source("${included}")
+    endif()
+    string(FIND "${rest}" "#include \"" at)
+  endwhile()
+  set(text "${text}${rest}" PARENT_SCOPE)
+  set(seen "${seen}" PARENT_SCOPE)
+endfunction()
+
+set(strings "")
+set(cases "")
 foreach(source IN LISTS SOURCES)
-  file(READ "${source}" content)
-  string(REGEX REPLACE "#include \"[^\"]*\"|#pragma once" "" content "${content}")
-  string(APPEND text "${content}\n")
+  get_filename_component(name "${source}" NAME_WE)
+  set(text "")
+  set(seen "")
+  append_source("${source}")
+  file(WRITE "${TEXTS}/${name}.metal" "${text}")
+  string(APPEND strings "const char k_${name}[] = R\"METAL(${text})METAL\";\n")
+  string(APPEND cases "    case ShaderFile::${name}:\n      return k_${name};\n")
 endforeach()
-file(WRITE "${TEXT}" "${text}")
 file(WRITE "${OUTPUT}" "#include \"shader_source.h\"
 
 namespace mps_conv_transpose3d {
-const char* const kShaderSource = R\"METAL(${text})METAL\";
+namespace {
+${strings}}  // namespace
+
+const char* shader_source(ShaderFile file) {
+  switch (file) {
+${cases}  }
+  return nullptr;
 }
+
+}  // namespace mps_conv_transpose3d
 ")

@@ -5,8 +5,8 @@
 #include <array>
 #include <cstdint>
 
-#include "conv_transpose3d_params.h"
 #include "integers.h"
+#include "params.h"
 
 namespace mps_conv_transpose3d {
 

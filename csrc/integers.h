@@ -6,7 +6,7 @@
 #include <initializer_list>
 #include <limits>
 
-#include "conv_transpose3d_params.h"
+#include "params.h"
 
 namespace mps_conv_transpose3d {
 

@@ -70,8 +70,33 @@ NSString* element_type(DataType dtype) {
   return @"bfloat";
 }
 
-id<MTLLibrary> compile_library(id<MTLDevice> device, DataType dtype) {
-  const Owned<NSString*> source([[NSString alloc] initWithUTF8String:kShaderSource]);
+// The file that a kernel stands in.
+ShaderFile file_of(const Kernel& kernel) {
+  switch (kernel.method) {
+    case Method::direct:
+    case Method::sum_parts:
+      return ShaderFile::direct;
+    case Method::narrow:
+      return ShaderFile::depthwise;
+    case Method::one_tap_gemm_64x128:
+    case Method::one_tap_gemm_64x64:
+    case Method::one_tap_gemm_32x64:
+    case Method::one_tap_gemm_32x32:
+      return ShaderFile::forward_tiled;
+    case Method::phases_gemm:
+    case Method::k3s2_gemm:
+      return ShaderFile::forward_polyphase;
+    case Method::gemm_64x64:
+    case Method::gemm_32x64:
+    case Method::gemm_32x32:
+    case Method::sum_splits:
+      break;
+  }
+  return kernel.pass == Pass::input_grad ? ShaderFile::input_grad : ShaderFile::weight_grad;
+}
+
+id<MTLLibrary> compile_library(id<MTLDevice> device, ShaderFile file, DataType dtype) {
+  const Owned<NSString*> source([[NSString alloc] initWithUTF8String:shader_source(file)]);
   const Owned<MTLCompileOptions*> options([[MTLCompileOptions alloc] init]);
   [options.get() setPreprocessorMacros:@{@"ELEMENT" : element_type(dtype)}];
   // A program may have been told an older version of the system; but there are no tensors of bfloat before macOS 14.
@@ -114,7 +139,7 @@ id<MTLComputePipelineState> compile_pipeline(id<MTLDevice> device, id<MTLLibrary
   return pipeline;
 }
 
-// One library per dtype and one pipeline per kernel, made at first use and kept as long as the process lives.
+// One library per file and dtype, and one pipeline per kernel, made at first use and kept as long as the process lives.
 class Pipelines {
  public:
   id<MTLComputePipelineState> get(id<MTLDevice> device, const Kernel& kernel, bool has_bias) {
@@ -124,10 +149,11 @@ class Pipelines {
         pipelines_[index(kernel.pass)][index(kernel.method)][index(kernel.dtype)][has_bias];
     if (pipeline == nil) {
       @autoreleasepool {
-        id<MTLLibrary>& library = libraries_[index(kernel.dtype)];
+        const ShaderFile file = file_of(kernel);
+        id<MTLLibrary>& library = libraries_[index(file)][index(kernel.dtype)];
         translating_exceptions([&] {
           if (library == nil) {
-            library = compile_library(device, kernel.dtype);
+            library = compile_library(device, file, kernel.dtype);
           }
           pipeline = compile_pipeline(device, library, kernel.name(), has_bias);
         });
@@ -141,7 +167,7 @@ class Pipelines {
   using Array = std::array<T, n>;
 
   std::mutex mutex_;
-  Array<id<MTLLibrary>, kDataTypes> libraries_{};
+  Array<Array<id<MTLLibrary>, kDataTypes>, kShaderFiles> libraries_{};
   Array<Array<Array<Array<id<MTLComputePipelineState>, 2>, kDataTypes>, kMethods>, kPasses> pipelines_{};
 };
 

@@ -1,9 +1,9 @@
-// How the forward pass by phases (metal/conv_transpose3d_forward_phases_gemm.metal) is cut into threadgroups.
+// How the forward pass by phases (metal/forward_polyphase.metal) is cut into threadgroups.
 #pragma once
 
 #include <cstdint>
 
-#include "conv_transpose3d_params.h"
+#include "params.h"
 
 namespace mps_conv_transpose3d {
 

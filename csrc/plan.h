@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "conv_transpose3d_params.h"
+#include "params.h"
 #include "problem.h"
 
 namespace mps_conv_transpose3d {

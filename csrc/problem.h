@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "conv_transpose3d_params.h"
+#include "params.h"
 
 namespace mps_conv_transpose3d {
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from shader_source import kernels
+from shader_source import METAL, embed, kernel_files, kernels
 
 VERSIONS = (300, 310, 320, 400, 410)
 TYPES = [(version, t) for version in VERSIONS for t in ("float", "half", "bfloat") if (version, t) != (300, "bfloat")]
@@ -56,10 +56,18 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("version", "element"), TYPES)
-def test_both_readings_accept_the_kernels(simulator, version, element):
+@pytest.mark.parametrize("file", kernel_files())
+def test_both_readings_accept_the_kernels(simulator, file, version, element):
     from mps_simulator.msl import check
 
-    assert check(kernels(), version, {"ELEMENT": element}) == []
+    assert check(kernels()[file], version, {"ELEMENT": element}) == []
+
+
+@pytest.mark.parametrize("header", sorted(METAL.rglob("*.h")), ids=lambda path: path.stem)
+def test_both_readings_accept_each_header_alone(simulator, header):
+    from mps_simulator.msl import check, flatten
+
+    assert check(flatten(header, []).text, 310) == []
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -67,8 +75,9 @@ def test_the_second_reading_refuses_a_mistake(simulator, mistake):
     from mps_simulator.msl import second
 
     place, replacement, words = MISTAKES[mistake]
-    source, made = re.subn(place, replacement, kernels(), count=1)
-    assert made, "the kernels have no such place"
+    changed = (re.subn(place, replacement, text, count=1) for text in kernels().values())
+    source = next((text for text, made in changed if made), None)
+    assert source, "the kernels have no such place"
     said = second.read(source, 310, {"ELEMENT": "float"})
     assert any(words in d.message for d in said), said
 
@@ -77,8 +86,19 @@ def test_member_functions_say_that_they_are_a_threads(simulator):
     """From Metal 4.1 on `this` is generic otherwise, and members bind to no reference to a thread's."""
     from mps_simulator.msl import second
 
-    source, made = re.subn(r"(\) (?:const )?)thread( [:{])", r"\1\2", kernels())
-    assert made
-    assert second.read(source, 400, {"ELEMENT": "float"}) == []
-    said = second.read(source, 410, {"ELEMENT": "float"})
-    assert any("no matching function for call" in d.message for d in said), said
+    for file in ("forward_polyphase", "forward_tiled", "input_grad", "weight_grad"):
+        source, made = re.subn(r"(\) (?:const )?)thread( [:{])", r"\1\2", kernels()[file])
+        assert made
+        assert second.read(source, 400, {"ELEMENT": "float"}) == []
+        said = second.read(source, 410, {"ELEMENT": "float"})
+        assert any("no matching function for call" in d.message for d in said), said
+
+
+def test_a_missing_include_fails_the_build(tmp_path):
+    source = tmp_path / "direct.metal"
+    source.write_text('#include "coord.h"\n')
+    result = embed([source], tmp_path)
+    assert result.returncode != 0
+    assert 'includes "coord.h", which is not there' in " ".join(result.stderr.split())
+    (tmp_path / "coord.h").touch()
+    assert embed([source], tmp_path).returncode == 0

@@ -94,7 +94,7 @@ def find(wanted: dict[Use, tuple[bytes, str]], file: Path) -> dict[Use, tuple[st
 
 
 def main() -> None:
-    wanted = {use: expected(use) for use in used(kernels())}
+    wanted = {use: expected(use) for use in used(kernels().values())}
     rows = {}
     for library, (wheel, file) in LIBRARIES.items():
         left = {use: pattern for use, pattern in wanted.items() if use not in rows}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mps_simulator.msl import second
@@ -29,10 +30,10 @@ class Use:
         return f"{self.name}{result}({', '.join(self.types)})"
 
 
-def used(source: str) -> set[Use]:
-    """By the kernels of a source, in all of their types."""
+def used(sources: Iterable[str]) -> set[Use]:
+    """By the kernels of these sources, in all of their types."""
     found: set[Use] = set()
-    for element in ("float", "half", "bfloat"):
+    for source, element in itertools.product(sources, ("float", "half", "bfloat")):
         tree = second.tree(source, 310, {"ELEMENT": element}).splitlines()
         own = {match[1] for line in tree if (match := _DECLARED.search(line))}
         found.update(_uses(tree, own))

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-KERNELS = "metal/conv_transpose3d_direct.metal"
-NARROW = "metal/conv_transpose3d_narrow.metal"
-PARTS = "metal/parts.h"
-SUMS = "metal/sums.h"
-PHASES_GEMM = "metal/conv_transpose3d_forward_phases_gemm.metal"
-ONE_TAP_GEMM = "metal/conv_transpose3d_forward_one_tap_gemm.metal"
-INPUT_GRAD_GEMM = "metal/conv_transpose3d_input_grad_gemm.metal"
-WEIGHT_GRAD_GEMM = "metal/conv_transpose3d_weight_grad_gemm.metal"
-GRADIENT_PLACES = "metal/gradient_places.h"
-PLACES = "metal/places.h"
-STAGING = "metal/staging.h"
-TILE = "metal/tile_gemm.h"
+COMMON = "metal/common.h"
+KERNELS = "metal/direct.metal"
+NARROW = "metal/depthwise.metal"
+PARTS = "metal/k_range.h"
+SUMS = "metal/compensated_sum.h"
+PHASES_GEMM = "metal/forward_polyphase.metal"
+ONE_TAP_GEMM = "metal/forward_tiled.metal"
+INPUT_GRAD_GEMM = "metal/input_grad.metal"
+WEIGHT_GRAD_GEMM = "metal/weight_grad.metal"
+GRADIENT_PLACES = "metal/gemm/row_col_index.h"
+PLACES = "metal/coord.h"
+STAGING = "metal/gemm/block_loader.h"
+TILE = "metal/gemm/block_mma.h"
 ENCODER = "csrc/kernels.mm"
 OPERATORS = "csrc/operators.cpp"
 ARGUMENTS = "csrc/arguments.cpp"
@@ -93,7 +94,7 @@ FAULTS = [
     ),
     Fault(
         "dilation forgotten",
-        KERNELS,
+        COMMON,
         "return i * axis.stride + k * axis.dilation - axis.padding;",
         "return i * axis.stride + k - axis.padding;",
         "the gradients of a dilated kernel read other outputs",

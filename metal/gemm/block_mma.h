@@ -5,62 +5,10 @@
 #include <metal_simdgroup_matrix>
 #include <metal_stdlib>
 
-#include "conv_transpose3d_params.h"
+#include "../params.h"
+#include "fragment.h"
 
 using namespace metal;
-
-// What a type is staged and multiplied as. Before Apple9 bfloat arithmetic is emulated: multiply it as float.
-template <typename T>
-struct Staging {
-  using type = T;
-};
-#if __METAL_VERSION__ >= 310
-template <>
-struct Staging<bfloat> {
-  using type = float;
-};
-#endif
-
-// This lane's two elements of a fragment, the first of 64 that the type of thread_elements() has.
-METAL_FUNC float2 elements(thread simdgroup_matrix<float, 8, 8>& matrix) {
-  return float2(matrix.thread_elements()[0], matrix.thread_elements()[1]);
-}
-
-METAL_FUNC void put_elements(thread simdgroup_matrix<float, 8, 8>& matrix, float2 value) {
-  matrix.thread_elements()[0] = value.x;
-  matrix.thread_elements()[1] = value.y;
-}
-
-// Adds what has been summed to a total, and begins anew.
-METAL_FUNC void move_to_total(thread simdgroup_matrix<float, 8, 8>& sum, thread simdgroup_matrix<float, 8, 8>& total) {
-  put_elements(total, elements(total) + elements(sum));
-  sum = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
-}
-
-// An operand as staged: kRows rows or columns of the product, and kDepth deep. Along k the elements of one row (column)
-// are neighbours, else those of one k. Lines are padded by 16 bytes, so that the 8 lines of a fragment lie in different
-// banks.
-template <typename T, int kRows, int kDepth, bool kAlongK>
-struct StagedTile {
-  using Element = typename Staging<T>::type;
-  using Vector = vec<Element, 4>;  // of which a tile is made, so that its lines are aligned to them
-  static constexpr constant int kK = kDepth;
-  static constexpr constant int kWidth = kRows;
-  static constexpr constant bool kIsAlongK = kAlongK;
-  static constexpr constant int kStride = (kAlongK ? kK : kRows) + 16 / sizeof(Element);
-  static constexpr constant int kVectors = (kAlongK ? kRows : kK) * kStride / 4;
-
-  static constexpr int index(int k, int i) { return kAlongK ? i * kStride + k : k * kStride + i; }
-
-  METAL_FUNC static threadgroup Element* at(threadgroup Vector* tile, int k, int i) {
-    return reinterpret_cast<threadgroup Element*>(tile) + index(k, i);
-  }
-
-  // Of neighbours, the first with an even index.
-  METAL_FUNC static void put2(threadgroup Element* at, vec<Element, 2> pair) {
-    *reinterpret_cast<threadgroup vec<Element, 2>*>(at) = pair;
-  }
-};
 
 // TileA and TileB are StagedTiles of up to kM rows and kN columns. The simdgroups share out the fragments of 8 rows,
 // and those of 8 columns, in turn, so that a tile of fewer keeps all of them busy; and where the tile is small the

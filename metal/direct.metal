@@ -4,20 +4,17 @@
 
 #include <metal_stdlib>
 
-#include "conv_transpose3d_params.h"
-#include "parts.h"
-#include "places.h"
-#include "sums.h"
+#include "common.h"
+#include "compensated_sum.h"
+#include "coord.h"
+#include "k_range.h"
+#include "params.h"
 
 using namespace metal;
-
-constant bool has_bias [[function_constant(0)]];
 
 // Smallest q with q * b >= a, and largest with q * b <= a, for b > 0.
 METAL_FUNC int ceil_div(int a, int b) { return a > 0 ? (a - 1) / b + 1 : -(-a / b); }
 METAL_FUNC int floor_div(int a, int b) { return -ceil_div(-a, b); }
-
-METAL_FUNC bool lies_in(int i, int size) { return uint(i) < uint(size); }
 
 // A tap that output coordinate `o` receives, and the input that it meets, which may lie outside. Further ones follow
 // tap_step and input_step apart; no tap is the axis' taps.
@@ -36,25 +33,6 @@ METAL_FUNC Reaching first_reaching(constant Axis& axis, int o) {
     ++tap;
   }
   return {tap < axis.tap_step ? tap : axis.taps, (shifted - tap * axis.dilation) / axis.stride};
-}
-
-// The output that tap `k` carries input `i` to, or a coordinate outside.
-METAL_FUNC int target(constant Axis& axis, int i, int k) { return i * axis.stride + k * axis.dilation - axis.padding; }
-
-METAL_FUNC int taps_per_filter(constant ConvTranspose3dParams& p) {
-  return p.depth.taps * p.height.taps * p.width.taps;
-}
-
-METAL_FUNC int tap_index(constant ConvTranspose3dParams& p, int kd, int kh, int kw) {
-  return (kd * p.height.taps + kh) * p.width.taps + kw;
-}
-
-METAL_FUNC long offset(constant Strides& strides, int n, int channel) {
-  return n * strides.batch + channel * strides.channel;
-}
-
-METAL_FUNC int offset(constant Strides& strides, int d, int h, int w) {
-  return d * strides.depth + h * strides.height + w * strides.width;
 }
 
 // Where the channels that are summed over lie: of values, and of filters.
@@ -329,8 +307,6 @@ template <typename T>
   grad_bias[element] = T(sum_of_parts(partial_sums, parts.splits, int(elements), int(element)));
 }
 
-#define INSTANTIATE(kernel_name, type) \
-  template [[host_name(#kernel_name "_" #type)]] [[kernel]] decltype(kernel_name<type>) kernel_name<type>;
 #define INSTANTIATE_ALL(type)                               \
   INSTANTIATE(conv_transpose3d_forward, type)               \
   INSTANTIATE(conv_transpose3d_input_grad, type)            \

@@ -4,11 +4,12 @@
 
 #include <metal_stdlib>
 
-#include "conv_transpose3d_params.h"
-#include "parts.h"
-#include "places.h"
-#include "staging.h"
-#include "sums.h"
+#include "common.h"
+#include "compensated_sum.h"
+#include "coord.h"
+#include "k_range.h"
+#include "load_store.h"
+#include "params.h"
 
 using namespace metal;
 

@@ -12,10 +12,11 @@
 #include <metal_simdgroup_matrix>
 #include <metal_stdlib>
 
-#include "conv_transpose3d_params.h"
-#include "places.h"
-#include "staging.h"
-#include "tile_gemm.h"
+#include "common.h"
+#include "coord.h"
+#include "gemm/fragment.h"
+#include "load_store.h"
+#include "params.h"
 
 using namespace metal;
 

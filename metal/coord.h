@@ -3,7 +3,7 @@
 
 #include <metal_stdlib>
 
-#include "conv_transpose3d_params.h"
+#include "params.h"
 
 using namespace metal;
 

@@ -3,8 +3,8 @@
 
 #include <metal_stdlib>
 
-#include "conv_transpose3d_params.h"
-#include "places.h"
+#include "coord.h"
+#include "params.h"
 
 using namespace metal;
 

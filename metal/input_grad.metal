@@ -1,12 +1,16 @@
-// The gradient of the input as a matrix product:  X[c][m] = sum over j of W[c][j] * Y[m][j]  (gradient_places.h).
+// The gradient of the input as a matrix product:  X[c][m] = sum over j of W[c][j] * Y[m][j]  (gemm/row_col_index.h).
 
 #include <metal_stdlib>
 
-#include "conv_transpose3d_params.h"
-#include "gradient_places.h"
-#include "places.h"
-#include "staging.h"
-#include "tile_gemm.h"
+#include "common.h"
+#include "coord.h"
+#include "gemm/block_loader.h"
+#include "gemm/block_mma.h"
+#include "gemm/instantiate.h"
+#include "gemm/row_col_index.h"
+#include "gemm/staged_tile.h"
+#include "load_store.h"
+#include "params.h"
 
 using namespace metal;
 
@@ -121,13 +125,5 @@ template <typename T, int kM, int kN>
     x += x_step;
   }
 }
-
-#define INSTANTIATE_TILED(kernel_name, m, n, type) \
-  template [[host_name(#kernel_name "_" #m "x" #n  \
-                                    "_" #type)]] [[kernel]] decltype(kernel_name<type, m, n>) kernel_name<type, m, n>;
-#define INSTANTIATE_TILES(kernel_name, type)   \
-  INSTANTIATE_TILED(kernel_name, 64, 64, type) \
-  INSTANTIATE_TILED(kernel_name, 32, 64, type) \
-  INSTANTIATE_TILED(kernel_name, 32, 32, type)
 
 INSTANTIATE_TILES(conv_transpose3d_input_grad_gemm, ELEMENT)

@@ -1,18 +1,22 @@
-// The gradient of the weight as a matrix product:  W[c][j] = sum over n and m of X[c][m] * Y[m][j] (gradient_places.h),
-// cut along n and m (split-K), and a second pass that adds up in one order what was cut.
+// The gradient of the weight as a matrix product:  W[c][j] = sum over n and m of X[c][m] * Y[m][j]
+// (gemm/row_col_index.h), cut along n and m (split-K), and a second pass that adds up in one order what was cut.
 //
 // Where some taps reach each element of the output once (all do where the kernel tiles it), the columns of these taps
 // are summed for the bias, too.
 
 #include <metal_stdlib>
 
-#include "conv_transpose3d_params.h"
-#include "gradient_places.h"
-#include "parts.h"
-#include "places.h"
-#include "staging.h"
-#include "sums.h"
-#include "tile_gemm.h"
+#include "common.h"
+#include "compensated_sum.h"
+#include "coord.h"
+#include "gemm/block_loader.h"
+#include "gemm/block_mma.h"
+#include "gemm/instantiate.h"
+#include "gemm/row_col_index.h"
+#include "gemm/staged_tile.h"
+#include "k_range.h"
+#include "load_store.h"
+#include "params.h"
 
 using namespace metal;
 

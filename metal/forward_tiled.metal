@@ -6,10 +6,13 @@
 
 #include <metal_stdlib>
 
-#include "conv_transpose3d_params.h"
-#include "places.h"
-#include "staging.h"
-#include "tile_gemm.h"
+#include "common.h"
+#include "coord.h"
+#include "gemm/block_loader.h"
+#include "gemm/block_mma.h"
+#include "gemm/staged_tile.h"
+#include "load_store.h"
+#include "params.h"
 
 using namespace metal;
 

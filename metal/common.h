@@ -1,0 +1,36 @@
+// What every kernel here needs: the function constant, taps, offsets, and instantiation.
+#pragma once
+
+#include <metal_stdlib>
+
+#include "params.h"
+
+using namespace metal;
+
+// Whether the call has a bias; of a weight gradient, whether it computes the bias gradient too.
+constant bool has_bias [[function_constant(0)]];
+
+METAL_FUNC bool lies_in(int i, int size) { return uint(i) < uint(size); }
+
+// The output that tap `k` carries input `i` to, or a coordinate outside.
+METAL_FUNC int target(constant Axis& axis, int i, int k) { return i * axis.stride + k * axis.dilation - axis.padding; }
+
+METAL_FUNC int taps_per_filter(constant ConvTranspose3dParams& p) {
+  return p.depth.taps * p.height.taps * p.width.taps;
+}
+
+METAL_FUNC int tap_index(constant ConvTranspose3dParams& p, int kd, int kh, int kw) {
+  return (kd * p.height.taps + kh) * p.width.taps + kw;
+}
+
+METAL_FUNC long offset(constant Strides& strides, int n, int channel) {
+  return n * strides.batch + channel * strides.channel;
+}
+
+METAL_FUNC int offset(constant Strides& strides, int d, int h, int w) {
+  return d * strides.depth + h * strides.height + w * strides.width;
+}
+
+// Names the instance of a kernel for an element type: kernel_float.
+#define INSTANTIATE(kernel_name, type) \
+  template [[host_name(#kernel_name "_" #type)]] [[kernel]] decltype(kernel_name<type>) kernel_name<type>;
