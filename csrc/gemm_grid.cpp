@@ -16,8 +16,8 @@ constexpr int64_t kResident = 3;
 struct Tile {
   int m, n;
 
-  int slices() const { return slices_of_tile(m, n); }
-  int depth() const { return depth_of_tile(m, n); }
+  int slices() const { return k_slices(m, n); }
+  int depth() const { return block_k(m, n); }
 };
 
 constexpr Tile tile_of(Method method) {
@@ -56,7 +56,7 @@ struct Cut {
 
 // Cycles of a core in which a threadgroup multiplies what is staged at a time. Its 4 simdgroups run side by side, and
 // each bound is one of benchmarks/model.py.
-double cycles_of_step(Pass pass, const Cut& cut, const ConvTranspose3dParams& p) {
+double cycles_of_step(Pass pass, const Cut& cut, const KernelParams& p) {
   const Tile& tile = cut.tile;
   const double depth = tile.depth(), simdgroups_m = tile.m / 32, simdgroups_n = 4 / simdgroups_m / tile.slices();
   const double fragments_m = cut.mean_rows / 8 / simdgroups_m, fragments_n = cut.mean_columns / 8 / simdgroups_n;
@@ -81,7 +81,7 @@ constexpr double kCyclesOfAByte = 1 / 7.2;
 
 // Of float32 operands and result, as they come from memory. Each tile of a weight gradient reads a part of the whole
 // input: once for those that are resident together, unless the cache keeps it (some 1 MB for each core).
-double bytes_of(Pass pass, const Cut& cut, const ConvTranspose3dParams& p, const Device& device) {
+double bytes_of(Pass pass, const Cut& cut, const KernelParams& p, const Device& device) {
   const double samples = 4.0 * p.batch * p.groups, weight = 4.0 * p.groups * p.in_channels * p.columns;
   const double input = samples * p.in_channels * p.positions;
   // Of Y the rows that a tap reaches.
@@ -102,7 +102,7 @@ struct Costs {
   double memory;  // cycles of a core that would move all bytes
   double around;  // to look up where a tile lies, and to store it
 
-  Costs(Pass pass, const Cut& cut, const ConvTranspose3dParams& p, const Device& device)
+  Costs(Pass pass, const Cut& cut, const KernelParams& p, const Device& device)
       : step(cycles_of_step(pass, cut, p)),
         memory(kCyclesOfAByte * bytes_of(pass, cut, p, device)),
         around(pass == Pass::weight_grad ? 1200 : 560) {}
@@ -122,7 +122,7 @@ double cycles_of_grid(const Cut& cut, const Costs& costs, int64_t threadgroups, 
 
 // The fastest splits of those that give each core the same number of threadgroups, with about 128 positions or more
 // each and partial sums of at most 8 MB. A single split has none.
-Tiling choose_split(const Cut& cut, const ConvTranspose3dParams& p, const Device& device) {
+Tiling choose_split(const Cut& cut, const KernelParams& p, const Device& device) {
   constexpr int64_t kPartialSums = (8 << 20) / sizeof(float), kMostWaves = 4, kLeastLength = 128;
   constexpr double kCyclesOfASum = 8 * kCyclesOfAByte;  // written and read
   // And a dispatch that waits for another starts some 2 us after it.
@@ -165,7 +165,7 @@ bool is_one_tap(Method method) {
          method == Method::one_tap_gemm_32x64 || method == Method::one_tap_gemm_32x32;
 }
 
-Product product_of(Pass pass, Method method, const ConvTranspose3dParams& p) {
+Product product_of(Pass pass, Method method, const KernelParams& p) {
   const int64_t positions = positions_of(p), columns = p.out_channels * taps_of(p);
   const Axis &d = p.depth, &h = p.height, &w = p.width;
   const auto reaching = [](const Axis& axis) { return ceil_div(axis.taps, axis.tap_step); };
@@ -187,7 +187,7 @@ Product product_of(Pass pass, Method method, const ConvTranspose3dParams& p) {
 
 // Lower tiles than need be may fall more evenly on the cores. A weight gradient, whose splits see to that, is cut into
 // no more tiles than must be.
-Tiling choose_tiling(Pass pass, Method method, const ConvTranspose3dParams& p, const Device& device) {
+Tiling choose_tiling(Pass pass, Method method, const KernelParams& p, const Device& device) {
   const Tile tile = tile_of(method);
   const Product product = product_of(pass, method, p);
   const int unit = tile_rows_unit(tile.m);
@@ -210,7 +210,7 @@ Tiling choose_tiling(Pass pass, Method method, const ConvTranspose3dParams& p, c
   return best;
 }
 
-Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, const Tiling& tiling) {
+Grid gemm_grid(Pass pass, Method method, const KernelParams& p, const Tiling& tiling) {
   const Product product = product_of(pass, method, p);
   const Cut cut(tile_of(method), tiling.rows, product);
   const int64_t row_tiles = cut.row_tiles, column_tiles = cut.column_tiles;
@@ -229,7 +229,7 @@ Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& p, const T
   }
 }
 
-Grid phases_grid(const ConvTranspose3dParams& p, const PhaseTile& t) {
+Grid phases_grid(const KernelParams& p, const PolyphaseTile& t) {
   const int64_t threads = 32 * phase_simdgroups(t),
                 boxes = int64_t{t.boxes.d.value} * t.boxes.h.value * t.boxes.w.value;
   const int64_t columns = phase_column_tiles(p), depth = product_of(Pass::forward, Method::phases_gemm, p).depth;
@@ -238,7 +238,7 @@ Grid phases_grid(const ConvTranspose3dParams& p, const PhaseTile& t) {
           boxes * t.rows * columns * 64 * depth};
 }
 
-Grid sum_splits_grid(const ConvTranspose3dParams& p, const SplitK& split_k, bool with_bias, const Device& device) {
+Grid sum_splits_grid(const KernelParams& p, const SplitK& split_k, bool with_bias, const Device& device) {
   // A threadgroup has so many elements of the weight, or a channel of the bias for each simdgroup. A core gets as many
   // threadgroups as any other, of the weight no more than 4, which go on to further elements.
   constexpr int64_t kElements = int64_t{kSumElements} * kThreads, kOnACore = 4;

@@ -12,7 +12,7 @@ namespace mps_conv_transpose3d {
 struct Product {
   int64_t rows, columns, depth;
 };
-Product product_of(Pass pass, Method method, const ConvTranspose3dParams& params);
+Product product_of(Pass pass, Method method, const KernelParams& params);
 
 // Of the forward pass: by phases, and where the kernel tiles the output.
 bool is_phases(Method method);
@@ -27,12 +27,12 @@ struct Tiling {
 };
 
 // The fastest.
-Tiling choose_tiling(Pass pass, Method method, const ConvTranspose3dParams& params, const Device& device);
+Tiling choose_tiling(Pass pass, Method method, const KernelParams& params, const Device& device);
 
-Grid gemm_grid(Pass pass, Method method, const ConvTranspose3dParams& params, const Tiling& tiling);
-Grid phases_grid(const ConvTranspose3dParams& params, const PhaseTile& tile);
+Grid gemm_grid(Pass pass, Method method, const KernelParams& params, const Tiling& tiling);
+Grid phases_grid(const KernelParams& params, const PolyphaseTile& tile);
 
 // Of the last step of a weight gradient's sum, and of its bias's: of the weight only where it is split.
-Grid sum_splits_grid(const ConvTranspose3dParams& params, const SplitK& split_k, bool with_bias, const Device& device);
+Grid sum_splits_grid(const KernelParams& params, const SplitK& split_k, bool with_bias, const Device& device);
 
 }  // namespace mps_conv_transpose3d

@@ -24,12 +24,12 @@ inline int64_t threadgroups_on_a_core(int64_t threadgroups, int64_t resident, in
   return threadgroups > at_once ? ceil_div(threadgroups, at_once) * resident : ceil_div(threadgroups, cores);
 }
 
-// About `wanted` splits of a sum over `of_sample` terms of each sample, of no fewer than `least` terms, and of a
+// About `wanted` splits of a sum over `k_per_sample` terms of each sample, of no fewer than `least` terms, and of a
 // multiple of it.
-inline SplitK make_split(int64_t wanted, int64_t batch, int64_t of_sample, int64_t least) {
-  const int64_t terms = batch * of_sample;
+inline SplitK make_split(int64_t wanted, int64_t batch, int64_t k_per_sample, int64_t least) {
+  const int64_t terms = batch * k_per_sample;
   const int64_t length = ceil_div(ceil_div(terms, std::max<int64_t>(wanted, 1)), least) * least;
-  return {static_cast<int>(ceil_div(terms, length)), static_cast<int>(length), make_divisor(of_sample)};
+  return {static_cast<int>(ceil_div(terms, length)), static_cast<int>(length), make_fast_divmod(k_per_sample)};
 }
 
 }  // namespace mps_conv_transpose3d

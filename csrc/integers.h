@@ -40,7 +40,7 @@ inline uint32_t power_of_two_at_least(int64_t n, uint32_t limit) {
 }
 
 // Division by multiplication, for the kernels.
-inline Divisor make_divisor(int64_t n) {
+inline FastDivmod make_fast_divmod(int64_t n) {
   int shift = 0;
   while (int64_t{1} << shift < n) {
     ++shift;

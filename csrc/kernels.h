@@ -27,6 +27,6 @@ Device current_device();
 // Encodes the plan behind whatever the current stream already holds, and returns before it has run.
 // Compiles kernels at their first use. Throws c10::Error when Metal refuses the source, or anything else, with Metal's
 // words.
-void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors& tensors);
+void encode(const Plan& plan, const KernelParams& params, const Tensors& tensors);
 
 }  // namespace mps_conv_transpose3d

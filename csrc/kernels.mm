@@ -178,7 +178,7 @@ Pipelines& pipelines() {
 
 MTLSize metal_size(const std::array<uint32_t, 3>& size) { return MTLSizeMake(size[0], size[1], size[2]); }
 
-void bind(id<MTLComputeCommandEncoder> encoder, ConvTranspose3dBuffer index, const at::Tensor& tensor) {
+void bind(id<MTLComputeCommandEncoder> encoder, KernelBuffer index, const at::Tensor& tensor) {
   id<MTLBuffer> buffer = __builtin_bit_cast(id<MTLBuffer>, tensor.storage().data());
   [encoder setBuffer:buffer offset:tensor.storage_offset() * tensor.element_size() atIndex:index];
 }
@@ -266,7 +266,7 @@ Device current_device() {
   return device;
 }
 
-void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors& tensors) {
+void encode(const Plan& plan, const KernelParams& params, const Tensors& tensors) {
   if (plan.step_count == 0) {
     return;
   }
@@ -290,11 +290,11 @@ void encode(const Plan& plan, const ConvTranspose3dParams& params, const Tensors
       }
     }
     [encoder setBytes:&params length:sizeof(params) atIndex:kParamsBuffer];
-    [encoder setBytes:&first length:sizeof(first) atIndex:kFirstBuffer];
+    [encoder setBytes:&first length:sizeof(first) atIndex:kZOffsetBuffer];
     // What a kernel declares is all of its threadgroup memory: a length set here would stay set for whoever encodes
     // next.
     if (plan.phase_tile.rows > 0) {
-      [encoder setBytes:&plan.phase_tile length:sizeof(plan.phase_tile) atIndex:kPhaseTileBuffer];
+      [encoder setBytes:&plan.phase_tile length:sizeof(plan.phase_tile) atIndex:kPolyphaseTileBuffer];
     }
     if (step.tile_rows > 0) {
       [encoder setBytes:&step.tile_rows length:sizeof(step.tile_rows) atIndex:kTileRowsBuffer];

@@ -62,7 +62,7 @@ Device device() {
   return forced ? *forced : current_device();
 }
 
-Plan plan_of(Pass pass, const at::Tensor& input, const Geometry& geometry, const ConvTranspose3dParams& params,
+Plan plan_of(Pass pass, const at::Tensor& input, const Geometry& geometry, const KernelParams& params,
              bool wants_bias_grad = false) {
   const std::optional<Method> forced = forced_method;
   const Plan plan = make_plan(pass, data_type(input), params, device(), forced, wants_bias_grad);

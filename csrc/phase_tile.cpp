@@ -16,7 +16,7 @@ int reciprocal_of(int n) { return 65536 / n + 1; }
 Extent reciprocal_of(Extent size) { return {reciprocal_of(size.d), reciprocal_of(size.h), reciprocal_of(size.w)}; }
 
 // Taps of so many shifts that the 8 fragments of a tile have, at most.
-int64_t taps_of(const ConvTranspose3dParams& p, Extent shifts) {
+int64_t taps_of(const KernelParams& p, Extent shifts) {
   const Axis &d = p.depth, &h = p.height, &w = p.width;
   const auto of_phase = [](const Axis& axis, int n) {
     return std::min<int64_t>(ceil_div(axis.taps, axis.tap_step), n);
@@ -50,11 +50,11 @@ Staged staged_of(Extent box, Extent shifts) {
   return s;
 }
 
-PhaseTile make_tile(const ConvTranspose3dParams& p, Extent shifts, Extent box, int fragment_rows) {
-  const auto boxes = [](const Axis& axis, int size) { return make_divisor(ceil_div(axis.quotients, size)); };
+PolyphaseTile make_tile(const KernelParams& p, Extent shifts, Extent box, int fragment_rows) {
+  const auto boxes = [](const Axis& axis, int size) { return make_fast_divmod(ceil_div(axis.quotients, size)); };
   const Staged staged = staged_of(box, shifts);
-  const int copy = static_cast<int>(volume(staged.size)) * kPhaseDepth, line = staged.size.w * kPhaseDepth;
-  PhaseTile t{};
+  const int copy = static_cast<int>(volume(staged.size)) * kPolyphaseBK, line = staged.size.w * kPolyphaseBK;
+  PolyphaseTile t{};
   t.box = box;
   t.boxes = {boxes(p.depth, box.d), boxes(p.height, box.h), boxes(p.width, box.w)};
   t.shifts = shifts;
@@ -64,7 +64,7 @@ PhaseTile make_tile(const ConvTranspose3dParams& p, Extent shifts, Extent box, i
   t.positions = staged.positions;
   t.copies_h = staged.copies_h;
   t.copies = staged.copies_h * staged.copies_w;
-  t.pitch = {staged.size.h * line, staged.halo_h ? line : copy, staged.halo_w ? kPhaseDepth : copy * t.copies_h};
+  t.pitch = {staged.size.h * line, staged.halo_h ? line : copy, staged.halo_w ? kPolyphaseBK : copy * t.copies_h};
   t.box_reciprocal = reciprocal_of(box);
   t.staged_reciprocal = reciprocal_of(t.staged);
   // Neighbouring threadgroups share the larger operand, so that it is read from memory once.
@@ -91,13 +91,13 @@ struct Sizes {
 };
 
 // The tile of least time that stages so many shifts at a time; of no rows if none fits.
-PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cores) {
+PolyphaseTile choose_tile(const KernelParams& p, Extent shifts, int64_t cores) {
   constexpr int64_t kResident = 3;         // for which a core has threadgroup memory
   constexpr int64_t kCoreSimdgroups = 16;  // for which it has registers, some 100 for a thread
   constexpr int64_t kBusy = 6;             // simdgroups that hide the latency of a core's arithmetic
   constexpr int kMinRows = 16;
   const int64_t taps = taps_of(p, {p.depth.shifts, p.height.shifts, p.width.shifts});
-  const int64_t tiles = phase_column_tiles(p) * p.batch * p.groups, steps = ceil_div(p.in_channels, kPhaseDepth);
+  const int64_t tiles = phase_column_tiles(p) * p.batch * p.groups, steps = ceil_div(p.in_channels, kPolyphaseBK);
   const int64_t w_memory = taps_of(p, shifts) * 8;
   Extent best{};
   int best_fragment_rows = 0;
@@ -130,17 +130,17 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
       for (int k = 0; k < along_d.count; ++k) {
         const Extent box{along_d.size[k], along_h.size[j], along_w.size[i]};
         const int rows = box.d * box.h * box.w;
-        if (rows < few || rows > 8 * kPhaseRows * kMaxSimdgroups) {
+        if (rows < few || rows > 8 * kPolyphaseRows * kMaxSimdgroups) {
           continue;
         }
         const int64_t positions = staged_of(box, shifts).positions;
-        if ((positions + w_memory) * kPhaseDepth > kMaxPhaseElements) {
+        if ((positions + w_memory) * kPolyphaseBK > kMaxPolyphaseElements) {
           continue;
         }
         const int64_t boxes = int64_t{along_d.boxes[k]} * along_h.boxes[j] * along_w.boxes[i];
-        for (int fragment_rows = kPhaseRows; fragment_rows > 0; --fragment_rows) {
+        for (int fragment_rows = kPolyphaseRows; fragment_rows > 0; --fragment_rows) {
           const int64_t simdgroups = ceil_div(rows, 8 * fragment_rows);
-          if (simdgroups > kMaxSimdgroups || positions > kOwnPhasePositions * 32 * simdgroups) {
+          if (simdgroups > kMaxSimdgroups || positions > kPolyphasePositions * 32 * simdgroups) {
             continue;
           }
           const int64_t t = time(box, fragment_rows, boxes, positions);
@@ -153,23 +153,23 @@ PhaseTile choose_tile(const ConvTranspose3dParams& p, Extent shifts, int64_t cor
       }
     }
   }
-  return best.d == 0 ? PhaseTile{} : make_tile(p, shifts, best, best_fragment_rows);
+  return best.d == 0 ? PolyphaseTile{} : make_tile(p, shifts, best, best_fragment_rows);
 }
 
 }  // namespace
 
-int64_t phase_column_tiles(const ConvTranspose3dParams& p) {
+int64_t phase_column_tiles(const KernelParams& p) {
   return ceil_div(ceil_div(p.out_channels, 8) * reached_phases_of(p), 8);
 }
 
-int64_t phase_simdgroups(const PhaseTile& tile) { return ceil_div(tile.rows, 8 * tile.fragment_rows); }
+int64_t phase_simdgroups(const PolyphaseTile& tile) { return ceil_div(tile.rows, 8 * tile.fragment_rows); }
 
 // Staged at a time are all shifts, or those of one in depth, or of one in height too, or fewer.
-PhaseTile choose_phase_tile(const ConvTranspose3dParams& p, int64_t cores) {
+PolyphaseTile choose_phase_tile(const KernelParams& p, int64_t cores) {
   Extent shifts{p.depth.shifts, p.height.shifts, p.width.shifts};
   while (true) {
-    if (volume(shifts) <= kMaxPhaseTaps && taps_of(p, shifts) <= kMaxPhaseTaps) {
-      if (const PhaseTile best = choose_tile(p, shifts, cores); best.rows > 0) {
+    if (volume(shifts) <= kMaxPolyphaseTaps && taps_of(p, shifts) <= kMaxPolyphaseTaps) {
+      if (const PolyphaseTile best = choose_tile(p, shifts, cores); best.rows > 0) {
         return best;
       }
     }

@@ -21,7 +21,7 @@ constexpr int64_t kMaxNarrowWork = int64_t{1} << 32;
 constexpr int64_t kMaxGemmWork = int64_t{1} << 36;
 
 // Kernel 3, stride 2, padding 1.
-bool is_k3s2(const ConvTranspose3dParams& p) {
+bool is_k3s2(const KernelParams& p) {
   const auto is = [](const Axis& axis) {
     return axis.taps == 3 && axis.stride == 2 && axis.padding == 1 && axis.dilation == 1;
   };
@@ -36,7 +36,7 @@ bool offsets_fit(int64_t channels, const std::array<int64_t, 3>& spatial, const 
 
 // And those of the largest coordinates that are computed for what lies outside of the tensors, where a thread goes up
 // to `run` positions beyond them.
-bool offsets_fit(int64_t in_channels, int64_t out_channels, int64_t run, const ConvTranspose3dParams& p) {
+bool offsets_fit(int64_t in_channels, int64_t out_channels, int64_t run, const KernelParams& p) {
   const auto reach = [&](const Axis& axis) {
     return int64_t{axis.output} + axis.taps * axis.dilation + axis.padding + run * axis.stride;
   };
@@ -46,15 +46,16 @@ bool offsets_fit(int64_t in_channels, int64_t out_channels, int64_t run, const C
 }
 
 // Kernels of 3x3x3; the forward pass's know where a stride of 2 and an odd padding put each tap.
-bool narrow_can(Pass pass, const ConvTranspose3dParams& p) {
+bool narrow_can(Pass pass, const KernelParams& p) {
   const auto can = [&](const Axis& axis) {
     const bool doubles = axis.stride == 2 && axis.padding % 2 == 1 && axis.dilation == 1;
     return axis.taps == 3 && (pass != Pass::forward || doubles);
   };
-  return pass != Pass::bias_grad && can(p.depth) && can(p.height) && can(p.width) && offsets_fit(1, 1, kNarrowRun, p);
+  return pass != Pass::bias_grad && can(p.depth) && can(p.height) && can(p.width) &&
+         offsets_fit(1, 1, kDepthwiseRun, p);
 }
 
-bool can(Pass pass, Method method, const ConvTranspose3dParams& p) {
+bool can(Pass pass, Method method, const KernelParams& p) {
   switch (method) {
     case Method::direct:
       return true;
@@ -76,20 +77,20 @@ bool can(Pass pass, Method method, const ConvTranspose3dParams& p) {
   // where it is no longer than this.
   constexpr int64_t kMaxPlainSum = 512;
   if (is_one_tap(method)) {
-    return pass == Pass::forward && tiles_the_output(p) &&
+    return pass == Pass::forward && is_non_overlapping(p) &&
            (method != Method::one_tap_gemm_64x128 || p.in_channels <= kMaxPlainSum);
   }
   // The sets of taps (forward: of shifts) of the three axes together fit the bits of one word, as they do for a kernel
   // of 10 x 10 x 10.
   const int64_t bits =
       pass == Pass::forward ? int64_t{d.shifts} + h.shifts + w.shifts : int64_t{d.taps} + h.taps + w.taps;
-  return bits <= kMaxReachBits && is_phases(method) == (pass == Pass::forward) &&
+  return bits <= kMaxTapBits && is_phases(method) == (pass == Pass::forward) &&
          (method != Method::k3s2_gemm || is_k3s2(p));
 }
 
 // Whether the product is wide enough for matrices: narrower ones leave most of a tile idle. The columns of the forward
 // pass by phases are 8 output channels wide.
-bool is_wide(Pass pass, Method method, const ConvTranspose3dParams& p) {
+bool is_wide(Pass pass, Method method, const KernelParams& p) {
   const Product product = product_of(pass, method, p);
   return p.in_channels >= 8 && product.columns >= 16 && product.depth >= 8 &&
          (pass != Pass::forward || product.rows >= 16) &&
@@ -104,7 +105,7 @@ struct Choice {
   Tiling tiling;
 };
 
-Choice choose_method(Pass pass, const ConvTranspose3dParams& p, const Device& device) {
+Choice choose_method(Pass pass, const KernelParams& p, const Device& device) {
   const auto suits = [&](Method method) { return can(pass, method, p) && is_wide(pass, method, p); };
   Choice best{narrow_can(pass, p) ? Method::narrow : Method::direct, {}};
   for (size_t i = 0; i < kMethods; ++i) {
@@ -126,7 +127,7 @@ Choice choose_method(Pass pass, const ConvTranspose3dParams& p, const Device& de
   return best;
 }
 
-Choice as_forced(Pass pass, Method method, const ConvTranspose3dParams& p, const Device& device) {
+Choice as_forced(Pass pass, Method method, const KernelParams& p, const Device& device) {
   return {method, is_scalar(method) || is_phases(method) ? Tiling{} : choose_tiling(pass, method, p, device)};
 }
 
@@ -173,8 +174,8 @@ Device device_named(const std::string& name) {
   return {least * (says(" Ultra") ? 8 : says(" Max") ? 4 : says(" Pro") ? 2 : 1)};
 }
 
-Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const Device& device,
-               std::optional<Method> forced, bool wants_bias_grad) {
+Plan make_plan(Pass pass, DataType dtype, const KernelParams& p, const Device& device, std::optional<Method> forced,
+               bool wants_bias_grad) {
   Plan plan{};
   const auto add = [&](const Kernel& kernel, const Grid& grid) {
     plan.steps[plan.step_count++] = make_step(kernel, grid);
@@ -192,8 +193,7 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
     const int64_t parts = plan.split_k.splits, outputs = int64_t{p.groups} * p.out_channels;
     add({pass, method, dtype}, method == Method::direct ? direct_grid(pass, p, parts) : narrow_grid(pass, p, parts));
     if (is_sum) {
-      plan.has_bias_grad =
-          pass == Pass::weight_grad && method == Method::narrow && wants_bias_grad && reaches_the_output(p);
+      plan.has_bias_grad = pass == Pass::weight_grad && method == Method::narrow && wants_bias_grad && covers_output(p);
       const int64_t elements = (pass == Pass::weight_grad ? outputs * p.in_channels * taps_of(p) : 0) +
                                (pass == Pass::bias_grad || plan.has_bias_grad ? outputs : 0);
       plan.partial_sums = parts * elements;
@@ -210,7 +210,7 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
   plan.steps[0].tile_rows = tiling.rows;
   if (pass == Pass::weight_grad) {
     plan.split_k = tiling.split_k;
-    plan.has_bias_grad = wants_bias_grad && tiles_the_output_by_some_taps(p);
+    plan.has_bias_grad = wants_bias_grad && some_taps_cover_output_once(p);
     const int64_t splits = plan.split_k.splits, columns = int64_t{p.groups} * p.columns;
     plan.partial_sums =
         (splits > 1 ? splits * columns * p.in_channels : 0) + (plan.has_bias_grad ? 2 * splits * columns : 0);
@@ -221,7 +221,7 @@ Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& p, const 
   return plan;
 }
 
-std::array<std::pair<ConvTranspose3dBuffer, Operand>, kTensorBuffers> operands(const Kernel& kernel) {
+std::array<std::pair<KernelBuffer, Operand>, kTensorBuffers> operands(const Kernel& kernel) {
   if (kernel.method == Method::sum_splits || kernel.method == Method::sum_parts) {
     return {{{kPartialSumsBuffer, Operand::partial_sums},
              {kBiasBuffer, Operand::bias},

@@ -70,20 +70,20 @@ struct Plan {
   std::array<Step, 2> steps;
   uint32_t step_count;  // 0 for a batch of no samples: outputs are empty then, and gradients zero
   SplitK split_k;
-  PhaseTile phase_tile;
+  PolyphaseTile phase_tile;
   int64_t partial_sums;  // float32 elements of memory between the steps
   bool has_bias_grad;    // a weight gradient's plan, too
 };
 
 // `forced` overrides the choice of method wherever the method can compute the problem. `wants_bias_grad`: a weight
 // gradient's plan computes that of the bias, too, where it then need not be read from memory once more.
-Plan make_plan(Pass pass, DataType dtype, const ConvTranspose3dParams& params, const Device& device,
+Plan make_plan(Pass pass, DataType dtype, const KernelParams& params, const Device& device,
                std::optional<Method> forced = std::nullopt, bool wants_bias_grad = false);
 
 // Which tensor a kernel finds at which buffer index.
 enum class Operand { none, input, weight, output, bias, partial_sums };
 constexpr size_t kTensorBuffers = 4;
-std::array<std::pair<ConvTranspose3dBuffer, Operand>, kTensorBuffers> operands(const Kernel& kernel);
+std::array<std::pair<KernelBuffer, Operand>, kTensorBuffers> operands(const Kernel& kernel);
 
 const char* name_of(Method method);
 std::optional<Method> method_named(const std::string& name);

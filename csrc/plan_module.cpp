@@ -12,7 +12,7 @@ namespace py = pybind11;
 using namespace mps_conv_transpose3d;
 
 PYBIND11_MODULE(_plan, m) {
-  m.attr("MAX_PHASE_ELEMENTS") = static_cast<int>(kMaxPhaseElements);
+  m.attr("MAX_PHASE_ELEMENTS") = static_cast<int>(kMaxPolyphaseElements);
   m.attr("GEMM_THREADS") = static_cast<int>(kGemmThreads);
   m.attr("THREADS") = static_cast<int>(kThreads);
   m.doc() = "Which kernel computes a pass of ConvTranspose3d, and over which grid.";
@@ -64,29 +64,29 @@ PYBIND11_MODULE(_plan, m) {
       .def_readonly("slice", &Step::slice)
       .def_readonly("tile_rows", &Step::tile_rows);
 
-  const auto extent = [](Extent PhaseTile::* field) {
-    return [field](const PhaseTile& tile) {
+  const auto extent = [](Extent PolyphaseTile::* field) {
+    return [field](const PolyphaseTile& tile) {
       const Extent& e = tile.*field;
       return std::array<int, 3>{e.d, e.h, e.w};
     };
   };
-  py::class_<PhaseTile>(m, "PhaseTile")
-      .def_property_readonly("box", extent(&PhaseTile::box))
+  py::class_<PolyphaseTile>(m, "PolyphaseTile")
+      .def_property_readonly("box", extent(&PolyphaseTile::box))
       .def_property_readonly("boxes",
-                             [](const PhaseTile& tile) {
-                               const Divisors& boxes = tile.boxes;
+                             [](const PolyphaseTile& tile) {
+                               const FastDivmods& boxes = tile.boxes;
                                return std::array<int, 3>{boxes.d.value, boxes.h.value, boxes.w.value};
                              })
-      .def_property_readonly("shifts", extent(&PhaseTile::shifts))
-      .def_property_readonly("staged", extent(&PhaseTile::staged))
-      .def_property_readonly("pitch", extent(&PhaseTile::pitch))
-      .def_property_readonly("box_reciprocal", extent(&PhaseTile::box_reciprocal))
-      .def_property_readonly("staged_reciprocal", extent(&PhaseTile::staged_reciprocal))
-      .def_readonly("copies", &PhaseTile::copies)
-      .def_readonly("copies_h", &PhaseTile::copies_h)
-      .def_readonly("rows", &PhaseTile::rows)
-      .def_readonly("fragment_rows", &PhaseTile::fragment_rows)
-      .def_readonly("positions", &PhaseTile::positions);
+      .def_property_readonly("shifts", extent(&PolyphaseTile::shifts))
+      .def_property_readonly("staged", extent(&PolyphaseTile::staged))
+      .def_property_readonly("pitch", extent(&PolyphaseTile::pitch))
+      .def_property_readonly("box_reciprocal", extent(&PolyphaseTile::box_reciprocal))
+      .def_property_readonly("staged_reciprocal", extent(&PolyphaseTile::staged_reciprocal))
+      .def_readonly("copies", &PolyphaseTile::copies)
+      .def_readonly("copies_h", &PolyphaseTile::copies_h)
+      .def_readonly("rows", &PolyphaseTile::rows)
+      .def_readonly("fragment_rows", &PolyphaseTile::fragment_rows)
+      .def_readonly("positions", &PolyphaseTile::positions);
 
   py::class_<Plan>(m, "Plan")
       .def_property_readonly(
@@ -95,7 +95,7 @@ PYBIND11_MODULE(_plan, m) {
       .def_property_readonly("split_k",
                              [](const Plan& plan) {
                                const SplitK& split = plan.split_k;
-                               return std::array<int, 3>{split.splits, split.length, split.of_sample.value};
+                               return std::array<int, 3>{split.splits, split.length, split.k_per_sample.value};
                              })
       .def_readonly("partial_sums", &Plan::partial_sums)
       .def_readonly("has_bias_grad", &Plan::has_bias_grad)

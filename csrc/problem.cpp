@@ -63,7 +63,7 @@ bool spatial_offsets_fit(const std::array<int64_t, 3>& spatial, const Strides5& 
   return true;
 }
 
-std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Strides5& input, const Strides5& output) {
+std::optional<KernelParams> make_params(const Geometry& g, const Strides5& input, const Strides5& output) {
   bool fit = spatial_offsets_fit(g.input, input) && spatial_offsets_fit(g.output(), output);
   for (size_t i = 0; i < 3; ++i) {
     // The largest coordinates that a kernel computes on its way.
@@ -81,7 +81,7 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   if (!fit) {
     return std::nullopt;
   }
-  ConvTranspose3dParams params{};
+  KernelParams params{};
   params.depth = make_axis(g, 0);
   params.height = make_axis(g, 1);
   params.width = make_axis(g, 2);
@@ -89,8 +89,8 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   params.groups = static_cast<int>(g.groups);
   params.in_channels = static_cast<int>(g.in_channels / g.groups);
   params.out_channels = static_cast<int>(g.out_channels / g.groups);
-  const auto divisors = [](const std::array<int64_t, 3>& a) -> Divisors {
-    return {make_divisor(a[0]), make_divisor(a[1]), make_divisor(a[2])};
+  const auto divisors = [](const std::array<int64_t, 3>& a) -> FastDivmods {
+    return {make_fast_divmod(a[0]), make_fast_divmod(a[1]), make_fast_divmod(a[2])};
   };
   const Axis &d = params.depth, &h = params.height, &w = params.width;
   params.inputs = divisors(g.input);
@@ -100,7 +100,7 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   params.phases = divisors({phases(d), phases(h), phases(w)});
   params.positions = static_cast<int>(product(g.input));
   params.columns = static_cast<int>(params.out_channels * product(g.kernel));
-  params.group = make_divisor(g.groups);
+  params.group = make_fast_divmod(g.groups);
   params.input = make_strides(input);
   params.output = make_strides(output);
   // A product that does not fit is of an axis with one input, or one tap, and never used.
@@ -111,12 +111,12 @@ std::optional<ConvTranspose3dParams> make_params(const Geometry& g, const Stride
   params.output_start =
       step(-1, int64_t{d.padding} * to.depth + int64_t{h.padding} * to.height + int64_t{w.padding} * to.width);
   params.flat_input = input[4] == 1 && input[3] == g.input[2] && input[2] == g.input[1] * g.input[2];
-  params.tiled_output = tiles_the_output(params);
-  params.paired_output = params.tiled_output && output[4] == 1 && g.kernel[2] % 2 == 0;
+  params.non_overlapping = is_non_overlapping(params);
+  params.paired_output = params.non_overlapping && output[4] == 1 && g.kernel[2] % 2 == 0;
   return params;
 }
 
-bool tiles_the_output(const ConvTranspose3dParams& p) {
+bool is_non_overlapping(const KernelParams& p) {
   const auto tiles = [](const Axis& axis) {
     return axis.taps == axis.stride && axis.padding == 0 && (axis.dilation == 1 || axis.taps == 1) &&
            axis.output == axis.input * axis.stride;
@@ -124,7 +124,7 @@ bool tiles_the_output(const ConvTranspose3dParams& p) {
   return tiles(p.depth) && tiles(p.height) && tiles(p.width);
 }
 
-bool tiles_the_output_by_some_taps(const ConvTranspose3dParams& p) {
+bool some_taps_cover_output_once(const KernelParams& p) {
   const auto tiles = [](const Axis& axis) {
     return axis.taps >= axis.padding + axis.stride && (axis.dilation == 1 || axis.taps == 1) &&
            axis.output == axis.input * axis.stride;
@@ -132,7 +132,7 @@ bool tiles_the_output_by_some_taps(const ConvTranspose3dParams& p) {
   return tiles(p.depth) && tiles(p.height) && tiles(p.width);
 }
 
-bool reaches_the_output(const ConvTranspose3dParams& p) {
+bool covers_output(const KernelParams& p) {
   const auto reaches = [](const Axis& axis) {
     return axis.dilation == 1 && axis.taps >= axis.stride &&
            (int64_t{axis.input} - 1) * axis.stride + axis.taps - axis.padding >= axis.output;
@@ -140,10 +140,10 @@ bool reaches_the_output(const ConvTranspose3dParams& p) {
   return reaches(p.depth) && reaches(p.height) && reaches(p.width);
 }
 
-int64_t taps_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.taps} * p.height.taps * p.width.taps; }
-int64_t reached_phases_of(const ConvTranspose3dParams& p) {
+int64_t taps_of(const KernelParams& p) { return int64_t{p.depth.taps} * p.height.taps * p.width.taps; }
+int64_t reached_phases_of(const KernelParams& p) {
   return int64_t{p.phases.d.value} * p.phases.h.value * p.phases.w.value;
 }
-int64_t positions_of(const ConvTranspose3dParams& p) { return int64_t{p.depth.input} * p.height.input * p.width.input; }
+int64_t positions_of(const KernelParams& p) { return int64_t{p.depth.input} * p.height.input * p.width.input; }
 
 }  // namespace mps_conv_transpose3d

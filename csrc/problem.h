@@ -24,24 +24,23 @@ using Strides5 = std::array<int64_t, 5>;
 Strides5 contiguous_strides(int64_t channels, const std::array<int64_t, 3>& spatial);
 
 // Null when the kernels' 32-bit arithmetic could overflow: then nothing here may compute it.
-std::optional<ConvTranspose3dParams> make_params(const Geometry& geometry, const Strides5& input,
-                                                 const Strides5& output);
+std::optional<KernelParams> make_params(const Geometry& geometry, const Strides5& input, const Strides5& output);
 
 // Whether every offset within one channel of such a tensor fits 32 bits.
 bool spatial_offsets_fit(const std::array<int64_t, 3>& spatial, const Strides5& strides);
 
 // Each element of the output meets exactly one input position and tap.
-bool tiles_the_output(const ConvTranspose3dParams& params);
+bool is_non_overlapping(const KernelParams& params);
 
 // The `stride` taps from `padding` on, of each axis, carry to each element of the output exactly one input position.
-bool tiles_the_output_by_some_taps(const ConvTranspose3dParams& params);
+bool some_taps_cover_output_once(const KernelParams& params);
 
 // Each element of the output is that of one input and the tap that reaches it, below the stride but for the last input.
-bool reaches_the_output(const ConvTranspose3dParams& params);
+bool covers_output(const KernelParams& params);
 
 // Of one filter; phases of the output that any of them reaches; and of one channel of the input.
-int64_t taps_of(const ConvTranspose3dParams& params);
-int64_t reached_phases_of(const ConvTranspose3dParams& params);
-int64_t positions_of(const ConvTranspose3dParams& params);
+int64_t taps_of(const KernelParams& params);
+int64_t reached_phases_of(const KernelParams& params);
+int64_t positions_of(const KernelParams& params);
 
 }  // namespace mps_conv_transpose3d

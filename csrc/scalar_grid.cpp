@@ -60,7 +60,7 @@ SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int6
 
 }  // namespace
 
-SplitK choose_parts(Pass pass, Method method, const ConvTranspose3dParams& p, int64_t max_work, const Device& device) {
+SplitK choose_parts(Pass pass, Method method, const KernelParams& p, int64_t max_work, const Device& device) {
   const int64_t outputs = int64_t{p.groups} * p.out_channels, pairs = outputs * p.in_channels, taps = taps_of(p);
   if (pass == Pass::bias_grad) {
     const int64_t positions = int64_t{p.depth.output} * p.height.output * p.width.output;
@@ -73,7 +73,7 @@ SplitK choose_parts(Pass pass, Method method, const ConvTranspose3dParams& p, in
              : choose_parts(pairs * taps, rows, p.width.input, p.batch, max_work * channels, device);
 }
 
-Grid direct_grid(Pass pass, const ConvTranspose3dParams& p, int64_t parts) {
+Grid direct_grid(Pass pass, const KernelParams& p, int64_t parts) {
   const Axis &d = p.depth, &h = p.height, &w = p.width;
   const int64_t taps = taps_of(p);
   const auto reaching = [](const Axis& axis) { return ceil_div(axis.taps, axis.tap_step); };
@@ -105,19 +105,19 @@ Grid direct_grid(Pass pass, const ConvTranspose3dParams& p, int64_t parts) {
           ceil_div(outputs * p.batch * d.output * h.output * w.output, parts)};
 }
 
-Grid narrow_grid(Pass pass, const ConvTranspose3dParams& p, int64_t parts) {
+Grid narrow_grid(Pass pass, const KernelParams& p, int64_t parts) {
   const Axis &d = p.depth, &h = p.height, &w = p.width;
   const int64_t inputs = int64_t{p.groups} * p.in_channels, outputs = int64_t{p.groups} * p.out_channels;
   const int64_t taps = taps_of(p);
   switch (pass) {
     case Pass::forward:
-      return {{w.quotients, h.quotients, p.batch * outputs * ceil_div(d.quotients, kNarrowRun)},
+      return {{w.quotients, h.quotients, p.batch * outputs * ceil_div(d.quotients, kDepthwiseRun)},
               threadgroup_of_elements(w.quotients, h.quotients),
-              int64_t{w.quotients} * h.quotients * kNarrowRun * p.in_channels * taps};
+              int64_t{w.quotients} * h.quotients * kDepthwiseRun * p.in_channels * taps};
     case Pass::input_grad:
-      return {{w.input, h.input, p.batch * inputs * ceil_div(d.input, kNarrowRun)},
+      return {{w.input, h.input, p.batch * inputs * ceil_div(d.input, kDepthwiseRun)},
               threadgroup_of_elements(w.input, h.input),
-              int64_t{w.input} * h.input * kNarrowRun * p.out_channels * taps};
+              int64_t{w.input} * h.input * kDepthwiseRun * p.out_channels * taps};
     default: {
       const auto threads = threadgroup_of_a_sum(w.input, int64_t{d.input} * h.input);
       const int64_t pairs = inputs * p.out_channels;

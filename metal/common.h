@@ -15,11 +15,9 @@ METAL_FUNC bool lies_in(int i, int size) { return uint(i) < uint(size); }
 // The output that tap `k` carries input `i` to, or a coordinate outside.
 METAL_FUNC int target(constant Axis& axis, int i, int k) { return i * axis.stride + k * axis.dilation - axis.padding; }
 
-METAL_FUNC int taps_per_filter(constant ConvTranspose3dParams& p) {
-  return p.depth.taps * p.height.taps * p.width.taps;
-}
+METAL_FUNC int taps_per_filter(constant KernelParams& p) { return p.depth.taps * p.height.taps * p.width.taps; }
 
-METAL_FUNC int tap_index(constant ConvTranspose3dParams& p, int kd, int kh, int kw) {
+METAL_FUNC int tap_index(constant KernelParams& p, int kd, int kh, int kw) {
   return (kd * p.height.taps + kh) * p.width.taps + kw;
 }
 

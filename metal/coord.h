@@ -12,18 +12,16 @@ struct Place {
   int outer, d, h, w;
 };
 
-METAL_FUNC int quotient(int n, constant Divisor& by) {
-  return int(mulhi(uint(n) * 2, by.multiplier) >> uint(by.shift));
-}
+METAL_FUNC int div(int n, constant FastDivmod& by) { return int(mulhi(uint(n) * 2, by.multiplier) >> uint(by.shift)); }
 
 // Of 0 <= index < 2^31.
-METAL_FUNC Place place_of(int index, constant Divisors& size) {
-  const int row = quotient(index, size.w), plane = quotient(row, size.h), outer = quotient(plane, size.d);
+METAL_FUNC Place place_of(int index, constant FastDivmods& size) {
+  const int row = div(index, size.w), plane = div(row, size.h), outer = div(plane, size.d);
   return {outer, plane - outer * size.d.value, row - plane * size.h.value, index - row * size.w.value};
 }
 
 // Goes on by `by`, both within their sizes but for the outer ones: a third of the time of place_of().
-METAL_FUNC void advance(thread Place& at, thread const Place& by, constant Divisors& size) {
+METAL_FUNC void advance(thread Place& at, thread const Place& by, constant FastDivmods& size) {
   at.w += by.w;
   at.h += by.h;
   at.d += by.d;
@@ -47,8 +45,8 @@ struct SampleGroup {
   int n, group;
 };
 
-METAL_FUNC SampleGroup sample_group(constant ConvTranspose3dParams& p, int z) {
-  const int n = quotient(z, p.group);
+METAL_FUNC SampleGroup sample_group(constant KernelParams& p, int z) {
+  const int n = div(z, p.group);
   return {n, z - n * p.groups};
 }
 
@@ -60,10 +58,10 @@ METAL_FUNC int offset_of(constant Strides& strides, Place at) {
 METAL_FUNC int offset_of(constant Extent& steps, Place at) { return at.d * steps.d + at.h * steps.h + at.w * steps.w; }
 
 // Where the output of an input position lies within a channel, less its tap, and what the tap adds.
-METAL_FUNC int start_in_output(constant ConvTranspose3dParams& p, Place input) {
+METAL_FUNC int start_in_output(constant KernelParams& p, Place input) {
   return p.output_start + offset_of(p.output_of_input, input);
 }
-METAL_FUNC int offset_of_tap(constant ConvTranspose3dParams& p, Place tap) { return offset_of(p.output_of_tap, tap); }
+METAL_FUNC int offset_of_tap(constant KernelParams& p, Place tap) { return offset_of(p.output_of_tap, tap); }
 
 METAL_FUNC int steps_until(int distance, int step) { return step == 1 ? distance : (distance + step - 1) / step; }
 
@@ -84,4 +82,4 @@ METAL_FUNC uint bits_of(int d, int h, int w, int bits_d, int bits_h) {
 METAL_FUNC bool contains(uint set, uint bits) { return (set & bits) == bits; }
 
 // What no set contains.
-constant uint kNoBits = 1u << kMaxReachBits;
+constant uint kNoBits = 1u << kMaxTapBits;

@@ -43,14 +43,14 @@ inline float value_or_zero(device const T* x, int offset, bool inside) {
 template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward_narrow(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
-    device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]],
+    device T* output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kZOffsetBuffer)]],
     device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
     uint3 position [[thread_position_in_grid]]) {
-  const int runs = (p.depth.quotients + kNarrowRun - 1) / kNarrowRun;
+  const int runs = (p.depth.quotients + kDepthwiseRun - 1) / kDepthwiseRun;
   const int z = int(position.z + first), run = z / p.out_channels, n = run / runs / p.groups;
   const int group = run / runs % p.groups, o = group * p.out_channels + z % p.out_channels;
-  const int q = run % runs * kNarrowRun;
+  const int q = run % runs * kDepthwiseRun;
   const int i = q + p.depth.padding / 2;
   const int i_h = int(position.y) + p.height.padding / 2, i_w = int(position.x) + p.width.padding / 2;
 
@@ -66,7 +66,7 @@ template <typename T>
 
   device const T* x = input + offset(p.input, n, group * p.in_channels);
   device const T* w = weight + (group * p.in_channels * p.out_channels + z % p.out_channels) * kFilter;
-  float y[kNarrowRun][8] = {};
+  float y[kDepthwiseRun][8] = {};
   for (int c = 0; c < p.in_channels; ++c) {
     float filter[kFilter], lower[4], upper[4];
     load_filter(filter, w);
@@ -75,7 +75,7 @@ template <typename T>
       lower[e] = value_or_zero(x, corner[e] + i * p.input.depth, inside[e] && lies_in(i, p.depth.input));
     }
 #pragma unroll
-    for (int r = 0; r < kNarrowRun; ++r) {
+    for (int r = 0; r < kDepthwiseRun; ++r) {
       const int above = i + r + 1;
       const bool within = lies_in(above, p.depth.input);
 #pragma unroll
@@ -111,7 +111,7 @@ template <typename T>
   const int o_h = 2 * int(position.y), o_w = 2 * int(position.x);
   device T* cell = output + offset(p.output, n, o) + offset(p.output, 0, o_h, o_w);
 #pragma unroll
-  for (int r = 0; r < kNarrowRun; ++r) {
+  for (int r = 0; r < kDepthwiseRun; ++r) {
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
       const int o_d = 2 * (q + r) + e / 4;
@@ -159,23 +159,23 @@ inline PlaneTargets targets_of(Targets h, Targets w) {
 template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_input_grad_narrow(
     device T* grad_input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
-    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], uint3 position [[thread_position_in_grid]]) {
-  const int runs = (p.depth.input + kNarrowRun - 1) / kNarrowRun, channels = p.groups * p.in_channels;
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kZOffsetBuffer)]], uint3 position [[thread_position_in_grid]]) {
+  const int runs = (p.depth.input + kDepthwiseRun - 1) / kDepthwiseRun, channels = p.groups * p.in_channels;
   const int z = int(position.z + first);
   const int channel = z / runs, n = channel / channels, c = channel % channels, group = c / p.in_channels;
-  const int d = z % runs * kNarrowRun, h = int(position.y), w = int(position.x);
+  const int d = z % runs * kDepthwiseRun, h = int(position.y), w = int(position.x);
   const PlaneTargets plane =
       targets_of(targets_of(p.height, p.output.height, h), targets_of(p.width, p.output.width, w));
 
   device const T* gy = grad_output + offset(p.output, n, group * p.out_channels);
   device const T* w_pair = weight + c * p.out_channels * kFilter;
-  float sums[kNarrowRun] = {};
+  float sums[kDepthwiseRun] = {};
   for (int o = 0; o < p.out_channels; ++o) {
     float filter[kFilter];
     load_filter(filter, w_pair);
 #pragma unroll
-    for (int r = 0; r < kNarrowRun; ++r) {
+    for (int r = 0; r < kDepthwiseRun; ++r) {
       const Targets planes = targets_of(p.depth, p.output.depth, d + r);
       float sum = 0;  // summed apart: the rounding error grows with the channels or the taps, not their product
 #pragma unroll
@@ -191,7 +191,7 @@ template <typename T>
 
   device T* gx = grad_input + offset(p.input, n, c) + offset(p.input, 0, h, w);
 #pragma unroll
-  for (int r = 0; r < kNarrowRun; ++r) {
+  for (int r = 0; r < kDepthwiseRun; ++r) {
     if (d + r < p.depth.input) {
       gx[(d + r) * p.input.depth] = T(sums[r]);
     }
@@ -208,8 +208,8 @@ enum { kPlainTerms = 64 };
 template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad_narrow(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
-    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kZOffsetBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
     uint3 element [[threadgroup_position_in_grid]], uint3 thread_position [[thread_position_in_threadgroup]],
     uint3 threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]], uint simdgroups [[simdgroups_per_threadgroup]]) {
@@ -227,7 +227,7 @@ template <typename T>
     for (int rows = part.begin; rows < part.end; rows += int(threads.y)) {
       const int row = rows + int(thread_position.y);
       if (row < part.end) {
-        const int d = quotient(row, p.inputs.h), h = row - d * p.height.input;
+        const int d = div(row, p.inputs.h), h = row - d * p.height.input;
         const Targets planes = targets_of(p.depth, p.output.depth, d),
                       along_h = targets_of(p.height, p.output.height, h);
         for (int w = int(thread_position.x); w < p.width.input; w += across) {

@@ -67,8 +67,8 @@ METAL_FUNC void add_tap(thread float* totals, device const T* value, device cons
 }
 
 template <int kChannels, typename T>
-METAL_FUNC void forward_at(thread float* totals, device const T* x, device const T* filters,
-                           constant ConvTranspose3dParams& p, int d, int h, int w, int count) {
+METAL_FUNC void forward_at(thread float* totals, device const T* x, device const T* filters, constant KernelParams& p,
+                           int d, int h, int w, int count) {
   const Reaching along_d = first_reaching(p.depth, d), along_h = first_reaching(p.height, h);
   const Reaching along_w = first_reaching(p.width, w);
   const int taps = taps_per_filter(p);
@@ -95,8 +95,8 @@ METAL_FUNC int channel_tiles(int channels) { return (channels + kDirectChannels 
 template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
-    device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]],
+    device T* output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kZOffsetBuffer)]],
     device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
     uint3 position [[thread_position_in_grid]]) {
   const int z = int(position.z + first), tiles = channel_tiles(p.out_channels);
@@ -129,7 +129,7 @@ template <typename T>
 
 template <int kChannels, typename T>
 METAL_FUNC void input_grad_at(thread float* totals, device const T* gy, device const T* filters,
-                              constant ConvTranspose3dParams& p, int d, int h, int w, int count) {
+                              constant KernelParams& p, int d, int h, int w, int count) {
   const int taps = taps_per_filter(p);
   const ChannelSteps steps = {p.output.channel, taps};
   for (int kd = 0; kd < p.depth.taps; ++kd) {
@@ -151,10 +151,10 @@ METAL_FUNC void input_grad_at(thread float* totals, device const T* gy, device c
 template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_input_grad(
     device T* grad_input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
-    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], uint3 position [[thread_position_in_grid]]) {
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kZOffsetBuffer)]], uint3 position [[thread_position_in_grid]]) {
   const int z = int(position.z + first), tiles = channel_tiles(p.in_channels);
-  const int plane = z / tiles, c = z % tiles * kDirectChannels, row = quotient(plane, p.inputs.d);
+  const int plane = z / tiles, c = z % tiles * kDirectChannels, row = div(plane, p.inputs.d);
   const int d = plane - row * p.depth.input;
   const SampleGroup of = sample_group(p, row);
   const int count = min(int(kDirectChannels), p.in_channels - c);
@@ -187,8 +187,8 @@ template <typename T>
 template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
-    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kZOffsetBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
     uint3 element [[threadgroup_position_in_grid]], uint3 thread_position [[thread_position_in_threadgroup]],
     uint3 threads [[threads_per_threadgroup]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]],
@@ -211,7 +211,7 @@ template <typename T>
     device const T* x = input + offset(p.input, part.n, c);
     device const T* gy = grad_output + offset(p.output, part.n, group * p.out_channels + o);
     for (int row = part.begin + int(thread_position.y); row < part.end; row += int(threads.y)) {
-      const int d = quotient(row, p.inputs.h), h = row - d * p.height.input;
+      const int d = div(row, p.inputs.h), h = row - d * p.height.input;
       const int o_d = target(p.depth, d, kd), o_h = target(p.height, h, kh);
       if (!lies_in(o_d, p.depth.output) || !lies_in(o_h, p.height.output)) {
         continue;
@@ -240,8 +240,8 @@ enum { kPositionsAtOnce = 8 };
 // threadgroups: x = o, z = part
 template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_bias_grad(
-    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kZOffsetBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
     device float* partial_sums [[buffer(kPartialSumsBuffer)]], uint3 element [[threadgroup_position_in_grid]],
     uint3 threads [[threads_per_threadgroup]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]],
@@ -287,7 +287,7 @@ template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad_sum_parts(
     device const float* partial_sums [[buffer(kPartialSumsBuffer)]], device T* grad_weight [[buffer(kWeightBuffer)]],
     device T* grad_bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
-    constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
+    constant KernelParams& p [[buffer(kParamsBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
     uint element [[thread_position_in_grid]], uint elements [[threads_per_grid]]) {
   const float sum = sum_of_parts(partial_sums, parts.splits, int(elements), int(element));
   const int weights = p.groups * p.in_channels * p.out_channels * taps_per_filter(p);

@@ -28,7 +28,7 @@ METAL_FUNC int phase_of(constant Axis& axis, int index) {
   return start < 0 ? start + axis.stride : start;
 }
 
-METAL_FUNC bool is_reached(constant Axis& axis, int phase, constant Divisor& phases) {
+METAL_FUNC bool is_reached(constant Axis& axis, int phase, constant FastDivmod& phases) {
   bool reached = false;
   for (int i = 0; i < phases.value; ++i) {
     reached |= phase_of(axis, i) == phase;
@@ -110,14 +110,14 @@ METAL_FUNC void store_two(device T* to, int step, bool both, float first, float 
 template <typename Element, bool kK3S2>
 struct PhaseSums {
   // Loops over fragments are unrolled, and functions inlined (METAL_FUNC), so that these arrays lie in registers.
-  simdgroup_matrix<float, 8, 8> sum[kPhaseRows][kPhaseColumns];
-  simdgroup_matrix<float, 8, 8> total[kPhaseRows][kPhaseColumns];
+  simdgroup_matrix<float, 8, 8> sum[kPolyphaseRows][kPhaseColumns];
+  simdgroup_matrix<float, 8, 8> total[kPolyphaseRows][kPhaseColumns];
   int steps = 0;
   const int sum_steps;  // of a kernel other than k3s2, until the sums are 64 deep
 
   METAL_FUNC explicit PhaseSums(int until) thread : sum_steps(until) {
 #pragma unroll
-    for (int i = 0; i < kPhaseRows; ++i) {
+    for (int i = 0; i < kPolyphaseRows; ++i) {
 #pragma unroll
       for (int f = 0; f < kPhaseColumns; ++f) {
         sum[i][f] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
@@ -141,18 +141,18 @@ struct PhaseSums {
   template <int kRows>
   METAL_FUNC void multiply(threadgroup const Element* const thread* x, threadgroup const Element* w,
                            Extent pitch) thread {
-    simdgroup_matrix<Element, 8, 8> x_fragment[kPhaseRows];
+    simdgroup_matrix<Element, 8, 8> x_fragment[kPolyphaseRows];
 #pragma unroll
     for (int shift = 0; shift < 8; ++shift) {
       const int offset = (shift & 4 ? pitch.d : 0) + (shift & 2 ? pitch.h : 0) + (shift & 1 ? pitch.w : 0);
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
-        simdgroup_load(x_fragment[i], x[i] + offset, kPhaseDepth);
+        simdgroup_load(x_fragment[i], x[i] + offset, kPolyphaseBK);
       }
 #pragma unroll
       for (int phase = 0; phase < kPhaseColumns; ++phase) {
         if (has_tap(phase, shift)) {
-          multiply_column<kRows>(phase, x_fragment, w + tap_of_bits(phase, shift) * 8 * kPhaseDepth);
+          multiply_column<kRows>(phase, x_fragment, w + tap_of_bits(phase, shift) * 8 * kPolyphaseBK);
         }
       }
     }
@@ -162,7 +162,7 @@ struct PhaseSums {
   template <int kRows>
   METAL_FUNC void multiply(threadgroup const Element* const thread* x, threadgroup const Element* w,
                            threadgroup const uint* having, threadgroup const int* shift_offset, int count) thread {
-    simdgroup_matrix<Element, 8, 8> x_fragment[kPhaseRows];
+    simdgroup_matrix<Element, 8, 8> x_fragment[kPolyphaseRows];
     for (int shift = 0; shift < count; ++shift) {
       const uint fragments = having[shift];
       if (fragments == 0) {
@@ -171,13 +171,13 @@ struct PhaseSums {
       const int offset = shift_offset[shift];
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
-        simdgroup_load(x_fragment[i], x[i] + offset, kPhaseDepth);
+        simdgroup_load(x_fragment[i], x[i] + offset, kPolyphaseBK);
       }
 #pragma unroll
       for (int f = 0; f < kPhaseColumns; ++f) {
         if (fragments & 1u << f) {
           multiply_column<kRows>(f, x_fragment, w);
-          w += 8 * kPhaseDepth;
+          w += 8 * kPolyphaseBK;
         }
       }
     }
@@ -217,7 +217,7 @@ struct PhaseSums {
 // that are staged at a time, one to a lane, the fragments that have a tap, and the taps in their order.
 template <bool kUsed>
 struct PhaseTables {
-  static constexpr constant int kShifts = kUsed ? kMaxReachBits : 1, kFragments = kUsed ? kPhaseColumns : 1;
+  static constexpr constant int kShifts = kUsed ? kMaxTapBits : 1, kFragments = kUsed ? kPhaseColumns : 1;
   static constexpr constant int kLanes = kUsed ? 32 : 1;
   // Of each fragment, its tap along an axis for every shift along that axis, those of height behind those of depth, and
   // so on; and for every shift, which fragments have a tap.
@@ -232,14 +232,14 @@ struct PhaseTables {
 };
 
 // Of a column of fragments: its output channels / 8, and its phase.
-METAL_FUNC Place phase_of_column(constant ConvTranspose3dParams& p, int column) {
+METAL_FUNC Place phase_of_column(constant KernelParams& p, int column) {
   const Place at = place_of(column, p.phases);
   return {at.outer, phase_of(p.depth, at.d), phase_of(p.height, at.h), phase_of(p.width, at.w)};
 }
 
 template <bool kUsed>
-METAL_FUNC void fill_fragments(threadgroup PhaseTables<kUsed>& tables, constant ConvTranspose3dParams& p,
-                               int column_tile, int thread_index, int threads) {
+METAL_FUNC void fill_fragments(threadgroup PhaseTables<kUsed>& tables, constant KernelParams& p, int column_tile,
+                               int thread_index, int threads) {
   constant Axis &depth = p.depth, &height = p.height, &width = p.width;
   const int shifts_dh = depth.shifts + height.shifts, all_shifts = shifts_dh + width.shifts;
   for (int e = thread_index; e < all_shifts * kPhaseColumns; e += threads) {
@@ -270,8 +270,8 @@ METAL_FUNC void fill_fragments(threadgroup PhaseTables<kUsed>& tables, constant 
 
 // By one simdgroup: the shifts from `first` on.
 template <bool kUsed>
-METAL_FUNC void fill_shifts(threadgroup PhaseTables<kUsed>& tables, constant ConvTranspose3dParams& p,
-                            constant PhaseTile& t, Place first, int lane) {
+METAL_FUNC void fill_shifts(threadgroup PhaseTables<kUsed>& tables, constant KernelParams& p, constant PolyphaseTile& t,
+                            Place first, int lane) {
   const int shifts_d = p.depth.shifts, shifts_dh = shifts_d + p.height.shifts;
   const int row = lane / t.shifts.w, plane = row / t.shifts.h;
   const Place at = {0, plane, row - plane * t.shifts.h, lane - row * t.shifts.w};
@@ -301,7 +301,7 @@ METAL_FUNC void fill_shifts(threadgroup PhaseTables<kUsed>& tables, constant Con
 // Outputs that no tap reaches hold the bias alone: of the rows of a tile, and of the channels whose first column it
 // has. `y_row`, `last`: of each row of this lane; `column`: its first in a fragment.
 template <typename T>
-METAL_FUNC void store_unreached(device T* y, device const T* bias, constant ConvTranspose3dParams& p, int column_tile,
+METAL_FUNC void store_unreached(device T* y, device const T* bias, constant KernelParams& p, int column_tile,
                                 thread const int* y_row, thread const uint* last, int column) {
   constant Axis &depth = p.depth, &height = p.height, &width = p.width;
   const int phases = p.phases.d.value * p.phases.h.value * p.phases.w.value, y_channel = int(p.output.channel);
@@ -319,7 +319,7 @@ METAL_FUNC void store_unreached(device T* y, device const T* bias, constant Conv
         const uint beyond =
             joined(last_is_beyond(depth, d), last_is_beyond(height, h), last_is_beyond(width, w), 1, 1) | kNoBits;
 #pragma unroll
-        for (int i = 0; i < kPhaseRows; ++i) {
+        for (int i = 0; i < kPolyphaseRows; ++i) {
           if ((last[i] & beyond) != 0) {
             continue;
           }
@@ -339,8 +339,8 @@ METAL_FUNC void store_unreached(device T* y, device const T* bias, constant Conv
 
 // Both phases along the width of two channels, of a row of k3s2.
 template <typename T>
-METAL_FUNC void store_k3s2(device T* y_row, thread const float2* value, device const T* bias,
-                           constant ConvTranspose3dParams& p, int o, uint last) {
+METAL_FUNC void store_k3s2(device T* y_row, thread const float2* value, device const T* bias, constant KernelParams& p,
+                           int o, uint last) {
   const uint beyond_d = last_is_beyond(p.depth, 1), beyond_h = last_is_beyond(p.height, 1) << 1;
   const bool two = !((last & 4) && last_is_beyond(p.width, 1));
 #pragma unroll
@@ -376,14 +376,14 @@ METAL_FUNC void multiply_staged(thread PhaseSums<Element, kK3S2>& sums, threadgr
 template <typename T, bool kK3S2>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward_phases_gemm(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
-    device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], constant PhaseTile& t [[buffer(kPhaseTileBuffer)]],
+    device T* output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kZOffsetBuffer)]], constant PolyphaseTile& t [[buffer(kPolyphaseTileBuffer)]],
     device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
     uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup_index [[simdgroup_index_in_threadgroup]], uint lane_index [[thread_index_in_simdgroup]],
     uint simdgroup_count [[simdgroups_per_threadgroup]]) {
   using Element = typename Staging<T>::type;
-  threadgroup vec<Element, 4> staged[kMaxPhaseElements / 4];
+  threadgroup vec<Element, 4> staged[kMaxPolyphaseElements / 4];
   threadgroup PhaseTables<!kK3S2> tables;
 
   constant Axis &depth = p.depth, &height = p.height, &width = p.width;
@@ -391,7 +391,7 @@ template <typename T, bool kK3S2>
   const int threads = simdgroups * 32;
   const SampleGroup z = sample_group(p, int(tile.z + first));
   const int column_tile = int(t.boxes_first ? tile.y : tile.x), box_tile = int(t.boxes_first ? tile.x : tile.y);
-  const int box_row = quotient(box_tile, t.boxes.w), box_d = quotient(box_row, t.boxes.h);
+  const int box_row = div(box_tile, t.boxes.w), box_d = div(box_row, t.boxes.h);
   const Place box = {0, box_d * t.box.d, (box_row - box_d * t.boxes.h.value) * t.box.h,
                      (box_tile - box_row * t.boxes.w.value) * t.box.w};
   if (!kK3S2) {
@@ -401,17 +401,17 @@ template <typename T, bool kK3S2>
   // The row of each fragment that this lane has: where its outputs begin, and along which axes it is the last; and
   // where the inputs of the fragment's first row are staged.
   threadgroup Element *x_tile = reinterpret_cast<threadgroup Element*>(staged),
-                      *w_tile = x_tile + t.positions * kPhaseDepth;
-  threadgroup const Element* x_row[kPhaseRows];
-  int y_offset[kPhaseRows];
-  uint last[kPhaseRows];
+                      *w_tile = x_tile + t.positions * kPolyphaseBK;
+  threadgroup const Element* x_row[kPolyphaseRows];
+  int y_offset[kPolyphaseRows];
+  uint last[kPolyphaseRows];
 #pragma unroll
-  for (int i = 0; i < kPhaseRows; ++i) {
+  for (int i = 0; i < kPolyphaseRows; ++i) {
     const int row = (simdgroup * t.fragment_rows + i) * 8 + int((lane_index / 4 & 4) + lane_index / 2 % 4);
     const bool exists = i < t.fragment_rows && row < t.rows;
     const Place at = small_place_of(exists ? row : 0, t.box, t.box_reciprocal);
     const Place q = {0, box.d + at.d, box.h + at.h, box.w + at.w};
-    x_row[i] = x_tile + simd_broadcast((at.d * t.staged.h + at.h) * t.staged.w + at.w, 0) * kPhaseDepth;
+    x_row[i] = x_tile + simd_broadcast((at.d * t.staged.h + at.h) * t.staged.w + at.w, 0) * kPolyphaseBK;
     y_offset[i] = offset_of(p.output_of_input, q);
     last[i] = exists && q.d < depth.quotients && q.h < height.quotients && q.w < width.quotients
                   ? joined(q.d == depth.quotients - 1, q.h == height.quotients - 1, q.w == width.quotients - 1, 1, 1)
@@ -422,8 +422,8 @@ template <typename T, bool kK3S2>
   const long x_channel = p.input.channel;
   device const T* x = input + offset(p.input, z.n, z.group * p.in_channels);
   device const T* w = weight + (z.group * p.in_channels + simdgroup) * w_channel;
-  threadgroup Element *x_own = x_tile + thread_index * kPhaseDepth,
-                      *w_own = w_tile + (lane * kPhaseDepth + simdgroup) * 8;
+  threadgroup Element *x_own = x_tile + thread_index * kPolyphaseBK,
+                      *w_own = w_tile + (lane * kPolyphaseBK + simdgroup) * 8;
   const Extent pitch = t.pitch;
   const int shifts = t.shifts.d * t.shifts.h * t.shifts.w;
   int sum_steps = 0;
@@ -453,9 +453,9 @@ template <typename T, bool kK3S2>
         // The positions that this thread stages; what is outside of the input stays zero.
         const Place start = {0, box.d + depth.first_shift + sd, box.h + height.first_shift + sh,
                              box.w + width.first_shift + sw};
-        int x_offset[kOwnPhasePositions];
+        int x_offset[kPolyphasePositions];
 #pragma unroll
-        for (int i = 0; i < kOwnPhasePositions; ++i) {
+        for (int i = 0; i < kPolyphasePositions; ++i) {
           x_offset[i] = -1;
           const int position = int(thread_index) + i * threads;
           if (position < t.positions) {
@@ -468,37 +468,37 @@ template <typename T, bool kK3S2>
             if (uint(at.d) < uint(depth.input) && uint(at.h) < uint(height.input) && uint(at.w) < uint(width.input)) {
               x_offset[i] = offset_of(p.input, at);
             } else {
-              stage_row(x_tile + position * kPhaseDepth, x, 0, 0);
+              stage_row(x_tile + position * kPolyphaseBK, x, 0, 0);
             }
           }
         }
 
         device const T *x_c = x, *w_c = w + w_offset;
-        for (int c = p.in_channels; c > 0; c -= kPhaseDepth) {
+        for (int c = p.in_channels; c > 0; c -= kPolyphaseBK) {
           threadgroup Element* x_to = x_own;
 #pragma unroll
-          for (int i = 0; i < kOwnPhasePositions; ++i) {
+          for (int i = 0; i < kPolyphasePositions; ++i) {
             if (x_offset[i] >= 0) {
               stage_row(x_to, x_c + x_offset[i], x_channel, c);
             }
-            x_to += threads * kPhaseDepth;
+            x_to += threads * kPolyphaseBK;
           }
           if (lane < taps) {
             device const T* w_from = w_c;
             threadgroup Element* w_to = w_own;
-            for (int k = simdgroup; k < kPhaseDepth; k += simdgroups) {
+            for (int k = simdgroup; k < kPolyphaseBK; k += simdgroups) {
               stage_row(w_to, w_from, filter, k < c ? outputs : 0);
               w_from += simdgroups * w_channel;
               w_to += simdgroups * 8;
             }
           }
-          x_c += kPhaseDepth * x_channel;
-          w_c += kPhaseDepth * w_channel;
+          x_c += kPolyphaseBK * x_channel;
+          w_c += kPolyphaseBK * w_channel;
           threadgroup_barrier(mem_flags::mem_threadgroup);
           if (fragment_rows == 1) {
             multiply_staged<1>(sums, tables, x_row, w_tile, pitch, shifts);
           } else {
-            multiply_staged<kPhaseRows>(sums, tables, x_row, w_tile, pitch, shifts);
+            multiply_staged<kPolyphaseRows>(sums, tables, x_row, w_tile, pitch, shifts);
           }
           threadgroup_barrier(mem_flags::mem_threadgroup);
         }
@@ -515,7 +515,7 @@ template <typename T, bool kK3S2>
   }
   device T* y = output + offset(p.output, z.n, z.group * out_channels);
 #pragma unroll
-  for (int i = 0; i < kPhaseRows; ++i) {
+  for (int i = 0; i < kPolyphaseRows; ++i) {
     float2 value[kPhaseColumns];
 #pragma unroll
     for (int f = 0; f < kPhaseColumns; ++f) {

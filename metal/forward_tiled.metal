@@ -20,12 +20,12 @@ using namespace metal;
 template <typename T, int kM, int kN, int kSumDepth>
 [[kernel, max_total_threads_per_threadgroup(kGemmThreads)]] void conv_transpose3d_forward_one_tap_gemm(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
-    device T* output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],
+    device T* output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kZOffsetBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],
     device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
     uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-  constexpr int kK = depth_of_tile(kM, kN);
+  constexpr int kK = block_k(kM, kN);
   using TileA = StagedTile<T, kM, kK, false>;
   using TileB = StagedTile<T, kN, kK, false>;
   using Gemm = TileGemm<TileA, TileB, kSumDepth>;

@@ -18,11 +18,11 @@ using namespace metal;
 template <typename T, int kM, int kN>
 [[kernel, max_total_threads_per_threadgroup(kGemmThreads)]] void conv_transpose3d_input_grad_gemm(
     device T* grad_input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
-    device const T* grad_output [[buffer(kOutputBuffer)]], constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kFirstBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],
+    device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
+    constant uint& first [[buffer(kZOffsetBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],
     uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-  constexpr int kK = depth_of_tile(kM, kN), kSimdgroups = kGemmThreads / 32;
+  constexpr int kK = block_k(kM, kN), kSimdgroups = kGemmThreads / 32;
   using TileA = StagedTile<T, kM, kK, true>;
   using TileB = StagedTile<T, kN, kK, true>;
   using Gemm = TileGemm<TileA, TileB, 64>;

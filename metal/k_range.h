@@ -16,15 +16,15 @@ struct Part {
   METAL_FUNC void next(constant SplitK& split) thread {
     ++n;
     begin = 0;
-    end = min(left, split.of_sample.value);
+    end = min(left, split.k_per_sample.value);
     left -= end;
   }
 };
 
 METAL_FUNC Part part_of(constant SplitK& split, int index, int batch) {
-  const int of_sample = split.of_sample.value, first = index * split.length;
-  const int terms = min(split.length, batch * of_sample - first);
-  const int n = quotient(first, split.of_sample), begin = first - n * of_sample;
-  const int end = min(begin + terms, of_sample);
+  const int k_per_sample = split.k_per_sample.value, first = index * split.length;
+  const int terms = min(split.length, batch * k_per_sample - first);
+  const int n = div(first, split.k_per_sample), begin = first - n * k_per_sample;
+  const int end = min(begin + terms, k_per_sample);
   return {n, begin, end, terms - (end - begin)};
 }

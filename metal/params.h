@@ -24,21 +24,21 @@ struct Extent {
 };
 
 // n / value = mulhi(2 * n, multiplier) >> shift for 0 <= n < 2^31: a third of the time that a GPU takes to divide.
-struct Divisor {
+struct FastDivmod {
   int value;
   unsigned int multiplier;
   int shift;
 };
 
-struct Divisors {
-  Divisor d, h, w;
+struct FastDivmods {
+  FastDivmod d, h, w;
 };
 
-struct ConvTranspose3dParams {
+struct KernelParams {
   Axis depth, height, width;
-  Divisors inputs, taps, quotients, phases;  // how many along each axis; phases: that a tap reaches
-  int positions, columns;                    // inputs of one channel; columns (o, tap) of one group's weight
-  Divisor group;                             // of `groups`
+  FastDivmods inputs, taps, quotients, phases;  // how many along each axis; phases: that a tap reaches
+  int positions, columns;                       // inputs of one channel; columns (o, tap) of one group's weight
+  FastDivmod group;                             // of `groups`
   int batch, groups;
   int in_channels, out_channels;  // of one group
   Strides input;                  // of x or its gradient, [N, C, D, H, W]
@@ -50,28 +50,28 @@ struct ConvTranspose3dParams {
   // Whether the positions of one channel of the input are neighbours in memory, in their order; whether the kernel
   // tiles the output; and whether it does so in such a way that the columns j of the weight, two and two, are
   // neighbours in the output.
-  int flat_input, tiled_output, paired_output;
+  int flat_input, non_overlapping, paired_output;
 };
 
 // The buffer indices of every kernel here.
-enum ConvTranspose3dBuffer {
+enum KernelBuffer {
   kInputBuffer = 0,   // x or its gradient
   kWeightBuffer = 1,  // w or its gradient, dense [C, O / groups, kD, kH, kW]
   kOutputBuffer = 2,  // y or its gradient
   kParamsBuffer = 3,
-  kFirstBuffer = 4,  // where along the grid's z axis this dispatch begins
-  kBiasBuffer = 5,   // bias or its gradient
+  kZOffsetBuffer = 4,  // where along the grid's z axis this dispatch begins
+  kBiasBuffer = 5,     // bias or its gradient
   kSplitBuffer = 6,
   kPartialSumsBuffer = 7,
-  kPhaseTileBuffer = 8,
+  kPolyphaseTileBuffer = 8,
   kTileRowsBuffer = 9,  // of the matrix kernels' tiles, no more than their names say: a multiple of tile_rows_unit()
 };
 
-// A sum over `of_sample` terms of each sample (positions, rows of them, or steps through them), cut into `splits` of
+// A sum over `k_per_sample` terms of each sample (positions, rows of them, or steps through them), cut into `splits` of
 // `length` terms, which go on from one sample to the next.
 struct SplitK {
   int splits, length;
-  Divisor of_sample;
+  FastDivmod k_per_sample;
 };
 
 // Threads of the matrix kernels: 4 simdgroups, each of at least 32x32 elements of the tile.
@@ -79,14 +79,14 @@ enum { kGemmThreads = 128 };
 
 // Simdgroups that share the same elements of a tile of m x n: each multiplies a slice of what is staged at a time. And
 // the depth that is staged.
-constexpr int slices_of_tile(int m, int n) { return kGemmThreads / m / (n < 64 ? 1 : 2); }
-constexpr int depth_of_tile(int m, int n) { return slices_of_tile(m, n) > 1 ? 32 : 16; }
+constexpr int k_slices(int m, int n) { return kGemmThreads / m / (n < 64 ? 1 : 2); }
+constexpr int block_k(int m, int n) { return k_slices(m, n) > 1 ? 32 : 16; }
 
 // With so many rows, and multiples of it, the simdgroups have the same number of fragments.
 constexpr int tile_rows_unit(int m) { return m / 4; }
 
 // The matrix kernels keep sets of taps, or of shifts, of the three axes in one word, whose last bit is for "none".
-enum { kMaxReachBits = 31 };
+enum { kMaxTapBits = 31 };
 
 // Simdgroups, and threads, of a threadgroup of any other kernel at most.
 enum { kMaxSimdgroups = 8, kThreads = 32 * kMaxSimdgroups };
@@ -95,24 +95,24 @@ enum { kMaxSimdgroups = 8, kThreads = 32 * kMaxSimdgroups };
 enum { kSumElements = 4 };
 
 // Elements that a thread computes: of a narrow kernel along the depth, of a direct one along the channels.
-enum { kNarrowRun = 4, kDirectChannels = 16 };
+enum { kDepthwiseRun = 4, kDirectChannels = 16 };
 
 // A threadgroup's part of the forward pass by phases.
-struct PhaseTile {
+struct PolyphaseTile {
   Extent box;                                // rows: positions q, flattened
-  Divisors boxes;                            // in the whole volume
+  FastDivmods boxes;                         // in the whole volume
   Extent shifts;                             // at most so many are staged at a time
   Extent staged;                             // positions of the input: the box with its halo
   Extent pitch;                              // elements from a staged position to that of the next shift
   Extent box_reciprocal, staged_reciprocal;  // 65536 / n + 1
   int copies, copies_h;                      // of `staged`, one for each shift along axes without a halo; along height
   int rows, positions;                       // of the box, and staged
-  int fragment_rows;                         // of 8 rows, that a simdgroup multiplies: at most kPhaseRows
+  int fragment_rows;                         // of 8 rows, that a simdgroup multiplies: at most kPolyphaseRows
   int boxes_first;                           // whether neighbouring threadgroups have boxes, or columns, of their own
 };
 
 // Channels that are staged at a time; taps of one stage; the positions that a thread stages; and fragments of rows.
-enum { kPhaseDepth = 8, kMaxPhaseTaps = 32, kOwnPhasePositions = 4, kPhaseRows = 2 };
+enum { kPolyphaseBK = 8, kMaxPolyphaseTaps = 32, kPolyphasePositions = 4, kPolyphaseRows = 2 };
 
 // Elements of both operands that a threadgroup stages at most: as many as leave room for three threadgroups on a core.
-enum { kMaxPhaseElements = 4736 };
+enum { kMaxPolyphaseElements = 4736 };

@@ -22,8 +22,7 @@ using namespace metal;
 
 // The partial sums of the bias gradient, [split][group][j] pairs of a sum and what rounding took from it, lie behind
 // those of the weight gradient, of which a single split has none.
-METAL_FUNC device float* column_sums(device float* partial_sums, constant ConvTranspose3dParams& p,
-                                     constant SplitK& split_k) {
+METAL_FUNC device float* column_sums(device float* partial_sums, constant KernelParams& p, constant SplitK& split_k) {
   const int behind = split_k.splits > 1 ? split_k.splits : 0;
   return partial_sums + long(behind) * p.groups * p.in_channels * p.columns;
 }
@@ -89,11 +88,11 @@ template <typename T, int kM, int kN>
 [[kernel, max_total_threads_per_threadgroup(kGemmThreads)]] void conv_transpose3d_weight_grad_gemm(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
     device T* grad_weight [[buffer(kWeightBuffer)]], device const T* grad_output [[buffer(kOutputBuffer)]],
-    constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant uint& first [[buffer(kFirstBuffer)]],
+    constant KernelParams& p [[buffer(kParamsBuffer)]], constant uint& first [[buffer(kZOffsetBuffer)]],
     constant SplitK& split_k [[buffer(kSplitBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],
     uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-  constexpr int kK = depth_of_tile(kM, kN), kOwn = kN / kRows;
+  constexpr int kK = block_k(kM, kN), kOwn = kN / kRows;
   using TileA = StagedTile<T, kM, kK, true>;
   using TileB = StagedTile<T, kN, kK, false>;
   using Gemm = TileGemm<TileA, TileB, 32>;
@@ -225,7 +224,7 @@ template <typename T, int kM, int kN>
 // With has_bias the gradient of one output channel's bias, by one simdgroup: the partial sums of every split, and of
 // the taps that together reach each output once: of each axis those from `padding` on, one for each phase.
 template <typename T>
-METAL_FUNC void sum_bias_splits(device float* partial_sums, device T* grad_bias, constant ConvTranspose3dParams& p,
+METAL_FUNC void sum_bias_splits(device float* partial_sums, device T* grad_bias, constant KernelParams& p,
                                 constant SplitK& split_k, int o, int lane) {
   const int taps = p.phases.d.value * p.phases.h.value * p.phases.w.value, j_end = p.groups * p.columns;
   device const float* pairs = column_sums(partial_sums, p, split_k) + o * taps_per_filter(p) * 2;
@@ -248,7 +247,7 @@ template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad_sum_splits(
     device float* partial_sums [[buffer(kPartialSumsBuffer)]], device T* grad_weight [[buffer(kWeightBuffer)]],
     device T* grad_bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
-    constant ConvTranspose3dParams& p [[buffer(kParamsBuffer)]], constant SplitK& split_k [[buffer(kSplitBuffer)]],
+    constant KernelParams& p [[buffer(kParamsBuffer)]], constant SplitK& split_k [[buffer(kSplitBuffer)]],
     uint threadgroup_index [[threadgroup_position_in_grid]], uint threadgroups [[threadgroups_per_grid]],
     uint thread_index [[thread_index_in_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]]) {

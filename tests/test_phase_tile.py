@@ -23,7 +23,7 @@ LARGE_KERNELS = [
 CASES = [case for case in [*NETWORKS, *SWEEP, *TILE_EDGES, *LARGE_KERNELS] if len(case.input) == 5 and case.input[0]]
 
 
-def tile_of(case: Case) -> "_plan.PhaseTile | None":
+def tile_of(case: Case) -> "_plan.PolyphaseTile | None":
     """None where the matrix kernels cannot compute it."""
     plan = _plan.make_plan(_plan.Pass.forward, _plan.DataType.float32, for_planner(case), _plan.Method.phases_gemm)
     return plan.phase_tile if plan.steps[0].method == _plan.Method.phases_gemm else None

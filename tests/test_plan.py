@@ -72,7 +72,7 @@ def needs_total(g: "_plan.Geometry") -> bool:
     return several_taps or g.in_channels // g.groups > 512
 
 
-def tiles_the_output(g: "_plan.Geometry") -> bool:
+def is_non_overlapping(g: "_plan.Geometry") -> bool:
     return all(o == i * s for o, i, s in zip(g.output, g.input, g.stride)) and list(g.kernel) == list(g.stride)
 
 
@@ -189,7 +189,7 @@ def test_kernels_state_the_most_threads_that_a_plan_asks_for() -> None:
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in PHASES_METHODS], ids=lambda m: m.name)
 def test_tiles_cover_the_product(pass_: "_plan.Pass", g: "_plan.Geometry", method: "_plan.Method") -> None:
     exact = not method.name.endswith("gemm_64x128") or not needs_total(g)
-    able = method not in ONE_TAP_METHODS or tiles_the_output(g)
+    able = method not in ONE_TAP_METHODS or is_non_overlapping(g)
     if (method in FORWARD_METHODS) != (pass_.name == "forward") or not exact or not able:
         assert steps(pass_, g, method)[0].method != method
         return
@@ -298,9 +298,9 @@ def test_splits_share_all_positions_of_all_samples(channels: int, batch: int, co
     g = geometry(batch=batch, in_channels=channels, out_channels=channels, input=[9, 10, 11], kernel=[2] * 3)
     g.stride = [2] * 3
     plan = _plan.make_plan(_plan.Pass.weight_grad, _plan.DataType.float32, g, cores=cores)
-    splits, length, of_sample = plan.split_k
-    assert of_sample == 990
-    assert (splits - 1) * length < batch * of_sample <= splits * length
+    splits, length, k_per_sample = plan.split_k
+    assert k_per_sample == 990
+    assert (splits - 1) * length < batch * k_per_sample <= splits * length
     assert plan.steps[0].threads[2] == splits
 
 

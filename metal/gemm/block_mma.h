@@ -20,7 +20,7 @@ using namespace metal;
 template <typename TileA, typename TileB, int kSumDepth>
 struct TileGemm {
   using Staged = typename TileA::Element;
-  static constexpr constant int kSlices = slices_of_tile(TileA::kWidth, TileB::kWidth);
+  static constexpr constant int kSlices = k_slices(TileA::kWidth, TileB::kWidth);
   static constexpr constant int kSimdgroupsM = TileA::kWidth / 32;
   static constexpr constant int kSimdgroupsN = kGemmThreads / 32 / kSlices / kSimdgroupsM;
   static constexpr constant int kSliceFragments = TileA::kK / kSlices / 8;

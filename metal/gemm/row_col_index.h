@@ -25,9 +25,9 @@ METAL_FUNC uint taps_reaching(constant Axis& axis, int input) {
   return bits_within(input * axis.stride - axis.padding, axis.dilation, axis.taps, axis.output);
 }
 
-METAL_FUNC Position position_at(constant ConvTranspose3dParams& p, Place at) {
+METAL_FUNC Position position_at(constant KernelParams& p, Place at) {
   uint reaching = 0;
-  if (!p.tiled_output) {
+  if (!p.non_overlapping) {
     reaching = joined(taps_reaching(p.depth, at.d), taps_reaching(p.height, at.h), taps_reaching(p.width, at.w),
                       p.depth.taps, p.height.taps);
   }
@@ -40,9 +40,9 @@ struct Column {
   uint tap;
 };
 
-METAL_FUNC Column column_at(constant ConvTranspose3dParams& p, Place at) {
+METAL_FUNC Column column_at(constant KernelParams& p, Place at) {
   uint tap = 0;
-  if (!p.tiled_output) {
+  if (!p.non_overlapping) {
     tap = bits_of(at.d, at.h, at.w, p.depth.taps, p.height.taps);
   }
   return {at.outer * int(p.output.channel) + offset_of_tap(p, at), at.outer < p.out_channels ? tap : kNoBits};

@@ -130,8 +130,8 @@ FAULTS = [
     Fault(
         "parts that overlap",
         PARTS,
-        "min(split.length, batch * of_sample - first)",
-        "min(split.length + 1, batch * of_sample - first)",
+        "min(split.length, batch * k_per_sample - first)",
+        "min(split.length + 1, batch * k_per_sample - first)",
         "a weight or bias learns from some positions twice",
     ),
     Fault(
@@ -228,7 +228,7 @@ FAULTS = [
     Fault(
         "halo not cleared",
         PHASES_GEMM,
-        "stage_row(x_tile + position * kPhaseDepth, x, 0, 0);",
+        "stage_row(x_tile + position * kPolyphaseBK, x, 0, 0);",
         "",
         "outputs at the border learn from what another threadgroup left",
     ),
@@ -277,8 +277,8 @@ FAULTS = [
     Fault(
         "pairs that are none",
         PROBLEM,
-        "params.paired_output = params.tiled_output && output[4] == 1 && g.kernel[2] % 2 == 0;",
-        "params.paired_output = params.tiled_output && g.kernel[2] % 2 == 0;",
+        "params.paired_output = params.non_overlapping && output[4] == 1 && g.kernel[2] % 2 == 0;",
+        "params.paired_output = params.non_overlapping && g.kernel[2] % 2 == 0;",
         "neighbouring channels are written where neighbouring voxels should be",
     ),
     Fault(
@@ -333,8 +333,8 @@ FAULTS = [
     Fault(
         "row taken for a plane",
         PLACES,
-        "const int row = quotient(index, size.w), plane = quotient(row, size.h), outer",
-        "const int row = quotient(index, size.w), plane = quotient(index, size.h), outer",
+        "const int row = div(index, size.w), plane = div(row, size.h), outer",
+        "const int row = div(index, size.w), plane = div(index, size.h), outer",
         "voxels are looked for where others are",
     ),
     Fault(
