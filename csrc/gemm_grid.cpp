@@ -22,13 +22,13 @@ struct Tile {
 
 constexpr Tile tile_of(Method method) {
   switch (method) {
-    case Method::one_tap_gemm_64x128:
+    case Method::tiled_gemm_bm64_bn128:
       return {64, 128};
-    case Method::gemm_32x64:
-    case Method::one_tap_gemm_32x64:
+    case Method::gemm_bm32_bn64:
+    case Method::tiled_gemm_bm32_bn64:
       return {32, 64};
-    case Method::gemm_32x32:
-    case Method::one_tap_gemm_32x32:
+    case Method::gemm_bm32_bn32:
+    case Method::tiled_gemm_bm32_bn32:
       return {32, 32};
     default:
       return {64, 64};
@@ -158,11 +158,11 @@ Tiling choose_split(const Cut& cut, const KernelParams& p, const Device& device)
 
 }  // namespace
 
-bool is_phases(Method method) { return method == Method::phases_gemm || method == Method::k3s2_gemm; }
+bool is_polyphase(Method method) { return method == Method::polyphase_gemm || method == Method::polyphase_gemm_k3s2; }
 
-bool is_one_tap(Method method) {
-  return method == Method::one_tap_gemm_64x128 || method == Method::one_tap_gemm_64x64 ||
-         method == Method::one_tap_gemm_32x64 || method == Method::one_tap_gemm_32x32;
+bool is_tiled(Method method) {
+  return method == Method::tiled_gemm_bm64_bn128 || method == Method::tiled_gemm_bm64_bn64 ||
+         method == Method::tiled_gemm_bm32_bn64 || method == Method::tiled_gemm_bm32_bn32;
 }
 
 Product product_of(Pass pass, Method method, const KernelParams& p) {
@@ -171,7 +171,7 @@ Product product_of(Pass pass, Method method, const KernelParams& p) {
   const auto reaching = [](const Axis& axis) { return ceil_div(axis.taps, axis.tap_step); };
   switch (pass) {
     case Pass::forward: {
-      if (is_one_tap(method)) {
+      if (is_tiled(method)) {
         return {positions, columns, p.in_channels};
       }
       // Columns come in fragments of 8 output channels of one phase.
@@ -232,7 +232,7 @@ Grid gemm_grid(Pass pass, Method method, const KernelParams& p, const Tiling& ti
 Grid phases_grid(const KernelParams& p, const PolyphaseTile& t) {
   const int64_t threads = 32 * phase_simdgroups(t),
                 boxes = int64_t{t.boxes.d.value} * t.boxes.h.value * t.boxes.w.value;
-  const int64_t columns = phase_column_tiles(p), depth = product_of(Pass::forward, Method::phases_gemm, p).depth;
+  const int64_t columns = phase_column_tiles(p), depth = product_of(Pass::forward, Method::polyphase_gemm, p).depth;
   return {{(t.boxes_first ? boxes : columns) * threads, t.boxes_first ? columns : boxes, int64_t{p.batch} * p.groups},
           {static_cast<uint32_t>(threads), 1, 1},
           boxes * t.rows * columns * 64 * depth};

@@ -15,8 +15,8 @@ struct Product {
 Product product_of(Pass pass, Method method, const KernelParams& params);
 
 // Of the forward pass: by phases, and where the kernel tiles the output.
-bool is_phases(Method method);
-bool is_one_tap(Method method);
+bool is_polyphase(Method method);
+bool is_tiled(Method method);
 
 // How a method that is not by phases cuts a pass: rows of a tile, and the splits of a weight gradient; and the cycles
 // of a core in which the pass could be done.

@@ -76,19 +76,19 @@ ShaderFile file_of(const Kernel& kernel) {
     case Method::direct:
     case Method::sum_parts:
       return ShaderFile::direct;
-    case Method::narrow:
+    case Method::depthwise:
       return ShaderFile::depthwise;
-    case Method::one_tap_gemm_64x128:
-    case Method::one_tap_gemm_64x64:
-    case Method::one_tap_gemm_32x64:
-    case Method::one_tap_gemm_32x32:
+    case Method::tiled_gemm_bm64_bn128:
+    case Method::tiled_gemm_bm64_bn64:
+    case Method::tiled_gemm_bm32_bn64:
+    case Method::tiled_gemm_bm32_bn32:
       return ShaderFile::forward_tiled;
-    case Method::phases_gemm:
-    case Method::k3s2_gemm:
+    case Method::polyphase_gemm:
+    case Method::polyphase_gemm_k3s2:
       return ShaderFile::forward_polyphase;
-    case Method::gemm_64x64:
-    case Method::gemm_32x64:
-    case Method::gemm_32x32:
+    case Method::gemm_bm64_bn64:
+    case Method::gemm_bm32_bn64:
+    case Method::gemm_bm32_bn32:
     case Method::sum_splits:
       break;
   }

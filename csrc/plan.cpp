@@ -16,8 +16,8 @@ namespace {
 // Multiply-adds of one dispatch. One thread per output reaches about 0.4 % of an M1's 1.3 T/s, so this is some 0.1 s:
 // macOS kills a command buffer that keeps the display's GPU for seconds.
 constexpr int64_t kMaxDirectWork = int64_t{1} << 29;
-// A narrow kernel is some 10 times as fast, a matrix kernel 100 times.
-constexpr int64_t kMaxNarrowWork = int64_t{1} << 32;
+// A depthwise kernel is some 10 times as fast, a matrix kernel 100 times.
+constexpr int64_t kMaxDepthwiseWork = int64_t{1} << 32;
 constexpr int64_t kMaxGemmWork = int64_t{1} << 36;
 
 // Kernel 3, stride 2, padding 1.
@@ -46,7 +46,7 @@ bool offsets_fit(int64_t in_channels, int64_t out_channels, int64_t run, const K
 }
 
 // Kernels of 3x3x3; the forward pass's know where a stride of 2 and an odd padding put each tap.
-bool narrow_can(Pass pass, const KernelParams& p) {
+bool depthwise_can(Pass pass, const KernelParams& p) {
   const auto can = [&](const Axis& axis) {
     const bool doubles = axis.stride == 2 && axis.padding % 2 == 1 && axis.dilation == 1;
     return axis.taps == 3 && (pass != Pass::forward || doubles);
@@ -59,8 +59,8 @@ bool can(Pass pass, Method method, const KernelParams& p) {
   switch (method) {
     case Method::direct:
       return true;
-    case Method::narrow:
-      return narrow_can(pass, p);
+    case Method::depthwise:
+      return depthwise_can(pass, p);
     case Method::sum_parts:
     case Method::sum_splits:
       return false;
@@ -76,16 +76,16 @@ bool can(Pass pass, Method method, const KernelParams& p) {
   // Without running totals a sum is as exact as PyTorch's on the CPU, which sums the channels of each tap apart, only
   // where it is no longer than this.
   constexpr int64_t kMaxPlainSum = 512;
-  if (is_one_tap(method)) {
+  if (is_tiled(method)) {
     return pass == Pass::forward && is_non_overlapping(p) &&
-           (method != Method::one_tap_gemm_64x128 || p.in_channels <= kMaxPlainSum);
+           (method != Method::tiled_gemm_bm64_bn128 || p.in_channels <= kMaxPlainSum);
   }
   // The sets of taps (forward: of shifts) of the three axes together fit the bits of one word, as they do for a kernel
   // of 10 x 10 x 10.
   const int64_t bits =
       pass == Pass::forward ? int64_t{d.shifts} + h.shifts + w.shifts : int64_t{d.taps} + h.taps + w.taps;
-  return bits <= kMaxTapBits && is_phases(method) == (pass == Pass::forward) &&
-         (method != Method::k3s2_gemm || is_k3s2(p));
+  return bits <= kMaxTapBits && is_polyphase(method) == (pass == Pass::forward) &&
+         (method != Method::polyphase_gemm_k3s2 || is_k3s2(p));
 }
 
 // Whether the product is wide enough for matrices: narrower ones leave most of a tile idle. The columns of the forward
@@ -94,10 +94,10 @@ bool is_wide(Pass pass, Method method, const KernelParams& p) {
   const Product product = product_of(pass, method, p);
   return p.in_channels >= 8 && product.columns >= 16 && product.depth >= 8 &&
          (pass != Pass::forward || product.rows >= 16) &&
-         (pass != Pass::forward || is_one_tap(method) || p.out_channels >= 6);
+         (pass != Pass::forward || is_tiled(method) || p.out_channels >= 6);
 }
 
-bool is_scalar(Method method) { return method == Method::direct || method == Method::narrow; }
+bool is_scalar(Method method) { return method == Method::direct || method == Method::depthwise; }
 
 // A method, and how it cuts the pass if it is a matrix product that is not by phases.
 struct Choice {
@@ -107,10 +107,10 @@ struct Choice {
 
 Choice choose_method(Pass pass, const KernelParams& p, const Device& device) {
   const auto suits = [&](Method method) { return can(pass, method, p) && is_wide(pass, method, p); };
-  Choice best{narrow_can(pass, p) ? Method::narrow : Method::direct, {}};
+  Choice best{depthwise_can(pass, p) ? Method::depthwise : Method::direct, {}};
   for (size_t i = 0; i < kMethods; ++i) {
     const auto method = static_cast<Method>(i);
-    if (is_scalar(method) || is_phases(method) || !suits(method)) {
+    if (is_scalar(method) || is_polyphase(method) || !suits(method)) {
       continue;
     }
     const Tiling tiling = choose_tiling(pass, method, p, device);
@@ -120,7 +120,7 @@ Choice choose_method(Pass pass, const KernelParams& p, const Device& device) {
   }
   // Any forward pass, and so the second choice.
   if (is_scalar(best.method)) {
-    for (const Method method : {Method::phases_gemm, Method::k3s2_gemm}) {
+    for (const Method method : {Method::polyphase_gemm, Method::polyphase_gemm_k3s2}) {
       best.method = suits(method) ? method : best.method;
     }
   }
@@ -128,11 +128,11 @@ Choice choose_method(Pass pass, const KernelParams& p, const Device& device) {
 }
 
 Choice as_forced(Pass pass, Method method, const KernelParams& p, const Device& device) {
-  return {method, is_scalar(method) || is_phases(method) ? Tiling{} : choose_tiling(pass, method, p, device)};
+  return {method, is_scalar(method) || is_polyphase(method) ? Tiling{} : choose_tiling(pass, method, p, device)};
 }
 
 int64_t max_work_of(Method method) {
-  return method == Method::direct ? kMaxDirectWork : method == Method::narrow ? kMaxNarrowWork : kMaxGemmWork;
+  return method == Method::direct ? kMaxDirectWork : method == Method::depthwise ? kMaxDepthwiseWork : kMaxGemmWork;
 }
 
 Step make_step(const Kernel& kernel, const Grid& grid) {
@@ -191,9 +191,10 @@ Plan make_plan(Pass pass, DataType dtype, const KernelParams& p, const Device& d
       plan.split_k = choose_parts(pass, method, p, max_work_of(method), device);
     }
     const int64_t parts = plan.split_k.splits, outputs = int64_t{p.groups} * p.out_channels;
-    add({pass, method, dtype}, method == Method::direct ? direct_grid(pass, p, parts) : narrow_grid(pass, p, parts));
+    add({pass, method, dtype}, method == Method::direct ? direct_grid(pass, p, parts) : depthwise_grid(pass, p, parts));
     if (is_sum) {
-      plan.has_bias_grad = pass == Pass::weight_grad && method == Method::narrow && wants_bias_grad && covers_output(p);
+      plan.has_bias_grad =
+          pass == Pass::weight_grad && method == Method::depthwise && wants_bias_grad && covers_output(p);
       const int64_t elements = (pass == Pass::weight_grad ? outputs * p.in_channels * taps_of(p) : 0) +
                                (pass == Pass::bias_grad || plan.has_bias_grad ? outputs : 0);
       plan.partial_sums = parts * elements;
@@ -201,7 +202,7 @@ Plan make_plan(Pass pass, DataType dtype, const KernelParams& p, const Device& d
     }
     return plan;
   }
-  if (is_phases(method)) {
+  if (is_polyphase(method)) {
     plan.phase_tile = choose_phase_tile(p, device.cores);
     add({pass, method, dtype}, phases_grid(p, plan.phase_tile));
     return plan;
@@ -244,25 +245,21 @@ std::array<std::pair<KernelBuffer, Operand>, kTensorBuffers> operands(const Kern
 }
 
 std::string Kernel::name() const {
-  std::string name = std::string("conv_transpose3d_") + name_of(pass);
-  if (method != Method::direct) {
-    name += std::string("_") + name_of(method);
-  }
-  return name + "_" + name_of(dtype);
+  return std::string("conv_transpose3d_") + name_of(pass) + "_" + name_of(method) + "_" + name_of(dtype);
 }
 
 const char* name_of(Method method) {
   constexpr const char* names[] = {"direct",
-                                   "narrow",
-                                   "one_tap_gemm_64x128",
-                                   "one_tap_gemm_64x64",
-                                   "one_tap_gemm_32x64",
-                                   "one_tap_gemm_32x32",
-                                   "phases_gemm",
-                                   "k3s2_gemm",
-                                   "gemm_64x64",
-                                   "gemm_32x64",
-                                   "gemm_32x32",
+                                   "depthwise",
+                                   "tiled_gemm_bm64_bn128",
+                                   "tiled_gemm_bm64_bn64",
+                                   "tiled_gemm_bm32_bn64",
+                                   "tiled_gemm_bm32_bn32",
+                                   "polyphase_gemm",
+                                   "polyphase_gemm_k3s2",
+                                   "gemm_bm64_bn64",
+                                   "gemm_bm32_bn64",
+                                   "gemm_bm32_bn32",
                                    "sum_parts",
                                    "sum_splits"};
   return names[static_cast<size_t>(method)];

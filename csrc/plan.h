@@ -17,23 +17,23 @@ enum class Pass { forward, input_grad, weight_grad, bias_grad };
 enum class DataType { float32, float16, bfloat16 };
 
 // The family of kernels. `direct`: one thread computes one position, or for a sum one threadgroup a part of one
-// element; any problem. `narrow`: kernels of 3x3x3, for few channels. `gemm_MxN`: a matrix product in tiles of up to M
-// rows and N columns. `one_tap_gemm_MxN`: the forward pass, where the kernel tiles the output. `phases_gemm`: the
-// forward pass, any kernel; `k3s2_gemm`: kernel 3, stride 2, padding 1. The last steps of sums: `sum_parts` of direct
-// and narrow kernels, `sum_splits` of a weight gradient by matrix products and of the bias gradient that it computes
-// too.
+// element; any problem. `depthwise`: kernels of 3x3x3, for few channels. `gemm_bmM_bnN`: a matrix product in tiles of
+// up to M rows and N columns. `tiled_gemm_bmM_bnN`: the forward pass, where the kernel tiles the output.
+// `polyphase_gemm`: the forward pass, any kernel; `polyphase_gemm_k3s2`: kernel 3, stride 2, padding 1. The last steps
+// of sums: `sum_parts` of direct and depthwise kernels, `sum_splits` of a weight gradient by matrix products and of the
+// bias gradient that it computes too.
 enum class Method {
   direct,
-  narrow,
-  one_tap_gemm_64x128,
-  one_tap_gemm_64x64,
-  one_tap_gemm_32x64,
-  one_tap_gemm_32x32,
-  phases_gemm,
-  k3s2_gemm,
-  gemm_64x64,
-  gemm_32x64,
-  gemm_32x32,
+  depthwise,
+  tiled_gemm_bm64_bn128,
+  tiled_gemm_bm64_bn64,
+  tiled_gemm_bm32_bn64,
+  tiled_gemm_bm32_bn32,
+  polyphase_gemm,
+  polyphase_gemm_k3s2,
+  gemm_bm64_bn64,
+  gemm_bm32_bn64,
+  gemm_bm32_bn32,
   sum_parts,
   sum_splits
 };
@@ -45,7 +45,7 @@ struct Kernel {
   Method method;
   DataType dtype;
 
-  // "conv_transpose3d_forward_float", "conv_transpose3d_input_grad_gemm_64x64_float"
+  // "conv_transpose3d_forward_direct_float", "conv_transpose3d_input_grad_gemm_bm64_bn64_float"
   std::string name() const;
 };
 

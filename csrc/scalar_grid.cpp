@@ -68,7 +68,7 @@ SplitK choose_parts(Pass pass, Method method, const KernelParams& p, int64_t max
   }
   // The grid of the direct kernel is cut by the input's channels, too.
   const int64_t rows = int64_t{p.depth.input} * p.height.input, channels = int64_t{p.groups} * p.in_channels;
-  return method == Method::narrow
+  return method == Method::depthwise
              ? choose_parts(pairs, rows, p.width.input, p.batch, max_work / taps, device)
              : choose_parts(pairs * taps, rows, p.width.input, p.batch, max_work * channels, device);
 }
@@ -105,7 +105,7 @@ Grid direct_grid(Pass pass, const KernelParams& p, int64_t parts) {
           ceil_div(outputs * p.batch * d.output * h.output * w.output, parts)};
 }
 
-Grid narrow_grid(Pass pass, const KernelParams& p, int64_t parts) {
+Grid depthwise_grid(Pass pass, const KernelParams& p, int64_t parts) {
   const Axis &d = p.depth, &h = p.height, &w = p.width;
   const int64_t inputs = int64_t{p.groups} * p.in_channels, outputs = int64_t{p.groups} * p.out_channels;
   const int64_t taps = taps_of(p);

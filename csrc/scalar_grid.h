@@ -13,6 +13,6 @@ SplitK choose_parts(Pass pass, Method method, const KernelParams& params, int64_
 
 // `parts`: of a sum.
 Grid direct_grid(Pass pass, const KernelParams& params, int64_t parts);
-Grid narrow_grid(Pass pass, const KernelParams& params, int64_t parts);
+Grid depthwise_grid(Pass pass, const KernelParams& params, int64_t parts);
 
 }  // namespace mps_conv_transpose3d

@@ -29,6 +29,10 @@ METAL_FUNC int offset(constant Strides& strides, int d, int h, int w) {
   return d * strides.depth + h * strides.height + w * strides.width;
 }
 
-// Names the instance of a kernel for an element type: kernel_float.
-#define INSTANTIATE(kernel_name, type) \
-  template [[host_name(#kernel_name "_" #type)]] [[kernel]] decltype(kernel_name<type>) kernel_name<type>;
+// Instances of kernels for ELEMENT (float, half or bfloat), which the host defines: a library has one dtype.
+// INSTANTIATE(kernel) is called kernel_float; INSTANTIATE_AS("name", kernel<...>) name_float.
+#define AS_TEXT(word) #word
+#define TEXT_OF(macro) AS_TEXT(macro)
+#define INSTANTIATE_AS(name, ...) \
+  template [[host_name(name "_" TEXT_OF(ELEMENT))]] [[kernel]] decltype(__VA_ARGS__) __VA_ARGS__;
+#define INSTANTIATE(kernel_name) INSTANTIATE_AS(#kernel_name, kernel_name<ELEMENT>)

@@ -41,7 +41,7 @@ inline float value_or_zero(device const T* x, int offset, bool inside) {
 // x[i] w[1] and output 2q + 1 is x[i + 1] w[0] + x[i] w[2]: 2x2x2 inputs make a cell of 2x2x2 outputs.
 // grid: x = q along W, y = q along H, z = (n, group, run of q along D, o): outputs that read the same are neighbours
 template <typename T>
-[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward_narrow(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward_depthwise(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device T* output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kZOffsetBuffer)]],
@@ -157,7 +157,7 @@ inline PlaneTargets targets_of(Targets h, Targets w) {
 
 // grid: x = W, y = H, z = (n, c, run of D) of the input
 template <typename T>
-[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_input_grad_narrow(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_input_grad_depthwise(
     device T* grad_input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kZOffsetBuffer)]], uint3 position [[thread_position_in_grid]]) {
@@ -206,7 +206,7 @@ enum { kPlainTerms = 64 };
 // Lane t of a simdgroup keeps the sum of tap t, lane 27 that of the bias.
 // threadgroups: x = (c, o of the group), z = part. Threads: x along W, y over the rows.
 template <typename T>
-[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad_narrow(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad_depthwise(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
     device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kZOffsetBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
@@ -276,9 +276,6 @@ template <typename T>
   }
 }
 
-#define INSTANTIATE_NARROW(type)                        \
-  INSTANTIATE(conv_transpose3d_forward_narrow, type)    \
-  INSTANTIATE(conv_transpose3d_input_grad_narrow, type) \
-  INSTANTIATE(conv_transpose3d_weight_grad_narrow, type)
-
-INSTANTIATE_NARROW(ELEMENT)
+INSTANTIATE(conv_transpose3d_forward_depthwise)
+INSTANTIATE(conv_transpose3d_input_grad_depthwise)
+INSTANTIATE(conv_transpose3d_weight_grad_depthwise)

@@ -93,7 +93,7 @@ METAL_FUNC int channel_tiles(int channels) { return (channels + kDirectChannels 
 
 // grid: x = W, y = H, z = (n, group, d, tile of o) of the output: tiles of one plane read the same input
 template <typename T>
-[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward_direct(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device T* output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kZOffsetBuffer)]],
@@ -149,7 +149,7 @@ METAL_FUNC void input_grad_at(thread float* totals, device const T* gy, device c
 
 // grid: x = W, y = H, z = (n, group, d, tile of c) of the input: tiles of one plane read the same
 template <typename T>
-[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_input_grad(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_input_grad_direct(
     device T* grad_input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kZOffsetBuffer)]], uint3 position [[thread_position_in_grid]]) {
@@ -185,7 +185,7 @@ template <typename T>
 // Partial sums [part][c][o][tap].
 // threadgroups: x = tap, y = o of the group, z = (part, c). Threads: x along W, y over the rows (d, h) of the input.
 template <typename T>
-[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad_direct(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
     device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kZOffsetBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
@@ -239,7 +239,7 @@ enum { kPositionsAtOnce = 8 };
 // Partial sums [part][o].
 // threadgroups: x = o, z = part
 template <typename T>
-[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_bias_grad(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_bias_grad_direct(
     device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kZOffsetBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
     device float* partial_sums [[buffer(kPartialSumsBuffer)]], uint3 element [[threadgroup_position_in_grid]],
@@ -307,13 +307,9 @@ template <typename T>
   grad_bias[element] = T(sum_of_parts(partial_sums, parts.splits, int(elements), int(element)));
 }
 
-#define INSTANTIATE_ALL(type)                               \
-  INSTANTIATE(conv_transpose3d_forward, type)               \
-  INSTANTIATE(conv_transpose3d_input_grad, type)            \
-  INSTANTIATE(conv_transpose3d_weight_grad, type)           \
-  INSTANTIATE(conv_transpose3d_bias_grad, type)             \
-  INSTANTIATE(conv_transpose3d_weight_grad_sum_parts, type) \
-  INSTANTIATE(conv_transpose3d_bias_grad_sum_parts, type)
-
-// float, half or bfloat: the host compiles one library per dtype, of the dtypes that a program uses.
-INSTANTIATE_ALL(ELEMENT)
+INSTANTIATE(conv_transpose3d_forward_direct)
+INSTANTIATE(conv_transpose3d_input_grad_direct)
+INSTANTIATE(conv_transpose3d_weight_grad_direct)
+INSTANTIATE(conv_transpose3d_bias_grad_direct)
+INSTANTIATE(conv_transpose3d_weight_grad_sum_parts)
+INSTANTIATE(conv_transpose3d_bias_grad_sum_parts)

@@ -374,7 +374,7 @@ METAL_FUNC void multiply_staged(thread PhaseSums<Element, kK3S2>& sums, threadgr
 
 // threadgroups: x and y = tile of (o, phase) and box of q, in the tile's order, z = (n, group)
 template <typename T, bool kK3S2>
-[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward_phases_gemm(
+[[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward_polyphase_gemm(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device T* output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kZOffsetBuffer)]], constant PolyphaseTile& t [[buffer(kPolyphaseTileBuffer)]],
@@ -546,12 +546,5 @@ template <typename T, bool kK3S2>
   }
 }
 
-#define INSTANTIATE_FORWARD_PHASES(name, three_taps, type)                                                      \
-  template [[host_name("conv_transpose3d_forward_" #name                                                        \
-                       "_" #type)]] [[kernel]] decltype(conv_transpose3d_forward_phases_gemm<type, three_taps>) \
-      conv_transpose3d_forward_phases_gemm<type, three_taps>;
-#define INSTANTIATE_FORWARD_PHASES_OF(type)            \
-  INSTANTIATE_FORWARD_PHASES(phases_gemm, false, type) \
-  INSTANTIATE_FORWARD_PHASES(k3s2_gemm, true, type)
-
-INSTANTIATE_FORWARD_PHASES_OF(ELEMENT)
+INSTANTIATE_AS("conv_transpose3d_forward_polyphase_gemm", conv_transpose3d_forward_polyphase_gemm<ELEMENT, false>)
+INSTANTIATE_AS("conv_transpose3d_forward_polyphase_gemm_k3s2", conv_transpose3d_forward_polyphase_gemm<ELEMENT, true>)

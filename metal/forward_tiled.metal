@@ -10,6 +10,7 @@
 #include "coord.h"
 #include "gemm/block_loader.h"
 #include "gemm/block_mma.h"
+#include "gemm/instantiate.h"
 #include "gemm/staged_tile.h"
 #include "load_store.h"
 #include "params.h"
@@ -17,15 +18,16 @@
 using namespace metal;
 
 // threadgroups: x = tile of j (neighbours share the input), y = tile of m, z = (n, group)
-template <typename T, int kM, int kN, int kSumDepth>
-[[kernel, max_total_threads_per_threadgroup(kGemmThreads)]] void conv_transpose3d_forward_one_tap_gemm(
+template <typename T, int kM, int kN>
+[[kernel, max_total_threads_per_threadgroup(kGemmThreads)]] void conv_transpose3d_forward_tiled_gemm(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device T* output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
     constant uint& first [[buffer(kZOffsetBuffer)]], constant int& tile_rows [[buffer(kTileRowsBuffer)]],
     device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
     uint3 tile [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-  constexpr int kK = block_k(kM, kN);
+  // The largest tile has no registers left for a total.
+  constexpr int kK = block_k(kM, kN), kSumDepth = kM * kN > 64 * 64 ? 0 : 64;
   using TileA = StagedTile<T, kM, kK, false>;
   using TileB = StagedTile<T, kN, kK, false>;
   using Gemm = TileGemm<TileA, TileB, kSumDepth>;
@@ -121,14 +123,5 @@ template <typename T, int kM, int kN, int kSumDepth>
   }
 }
 
-#define INSTANTIATE_FORWARD_ONE_TAP(m, n, sum_depth, type)                                                            \
-  template [[host_name("conv_transpose3d_forward_one_tap_gemm_" #m "x" #n                                             \
-                       "_" #type)]] [[kernel]] decltype(conv_transpose3d_forward_one_tap_gemm<type, m, n, sum_depth>) \
-      conv_transpose3d_forward_one_tap_gemm<type, m, n, sum_depth>;
-#define INSTANTIATE_FORWARD_ONE_TAPS(type)      \
-  INSTANTIATE_FORWARD_ONE_TAP(64, 128, 0, type) \
-  INSTANTIATE_FORWARD_ONE_TAP(64, 64, 64, type) \
-  INSTANTIATE_FORWARD_ONE_TAP(32, 64, 64, type) \
-  INSTANTIATE_FORWARD_ONE_TAP(32, 32, 64, type)
-
-INSTANTIATE_FORWARD_ONE_TAPS(ELEMENT)
+INSTANTIATE_TILE(conv_transpose3d_forward_tiled_gemm, 64, 128)
+INSTANTIATE_TILES(conv_transpose3d_forward_tiled_gemm)

@@ -126,4 +126,4 @@ template <typename T, int kM, int kN>
   }
 }
 
-INSTANTIATE_TILES(conv_transpose3d_input_grad_gemm, ELEMENT)
+INSTANTIATE_TILES(conv_transpose3d_input_grad_gemm)

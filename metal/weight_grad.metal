@@ -284,8 +284,5 @@ template <typename T>
   }
 }
 
-#define INSTANTIATE_WEIGHT_GRADS(type)                       \
-  INSTANTIATE_TILES(conv_transpose3d_weight_grad_gemm, type) \
-  INSTANTIATE(conv_transpose3d_weight_grad_sum_splits, type)
-
-INSTANTIATE_WEIGHT_GRADS(ELEMENT)
+INSTANTIATE_TILES(conv_transpose3d_weight_grad_gemm)
+INSTANTIATE(conv_transpose3d_weight_grad_sum_splits)

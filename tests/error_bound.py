@@ -81,8 +81,8 @@ def _ceil_div(a: int, b: int) -> int:
 
 
 def _gemm(products: int, depth: int) -> int:
-    """Sums of `depth` products are added to a running total (tile_gemm.h). A tile may have four slices of the depth,
-    each with a total of its own, which are added in the end.
+    """Sums of `depth` products are added to a running total (metal/gemm/block_mma.h). A tile may have four slices
+    of the depth, each with a total of its own, which are added in the end.
     """
     return depth + _ceil_div(products, depth) + 4
 
@@ -90,13 +90,13 @@ def _gemm(products: int, depth: int) -> int:
 def _forward(method: str, p: _Problem, products: int) -> int:
     if method == "direct":
         return p.in_channels + p.taps_of_output  # the channels of each tap are summed apart (add_tap)
-    if method == "narrow":
+    if method == "depthwise":
         return 8 + p.in_channels  # up to 8 taps of a channel are summed apart (cell)
-    if method == "one_tap_gemm_64x128":
+    if method == "tiled_gemm_bm64_bn128":
         return products  # without running totals
-    if method.startswith("one_tap_gemm"):
+    if method.startswith("tiled_gemm"):
         return _gemm(products, 64)
-    if method in ("phases_gemm", "k3s2_gemm"):
+    if method in ("polyphase_gemm", "polyphase_gemm_k3s2"):
         # A step has the taps of 8 channels that are staged together, up to 32 of all fragments and up to 16 of one.
         # After as many steps as make 64 products, or after each, the sums are added to a total. Taps that are staged
         # in different blocks of shifts come in steps of their own.
@@ -110,7 +110,7 @@ def _forward(method: str, p: _Problem, products: int) -> int:
 def _input_grad(method: str, p: _Problem, products: int) -> int:
     if method == "direct":
         return p.out_channels + p.taps  # the channels of each tap are summed apart (add_tap)
-    if method == "narrow":
+    if method == "depthwise":
         return 27 + p.out_channels  # the taps of a channel are summed apart
     if method.startswith("gemm"):
         return _gemm(products, 64)
@@ -122,7 +122,7 @@ def _weight_grad(method: str, p: _Problem, products: int) -> int:
         # A thread sums a row of the input plainly, of which its threadgroup has 8 threads or more; rows are
         # compensated.
         return _ceil_div(p.width, 8) + _COMPENSATED
-    if method == "narrow":
+    if method == "depthwise":
         return _plain_terms(p) + _COMPENSATED
     if method.startswith("gemm"):
         # Each sample is added to the total by itself. Splits have 128 positions or more and are added plainly.
@@ -133,7 +133,7 @@ def _weight_grad(method: str, p: _Problem, products: int) -> int:
 def _bias_grad(method: str, p: _Problem, products: int) -> int:
     if method == "direct":
         return 8 + _COMPENSATED  # kPositionsAtOnce
-    if method == "narrow":
+    if method == "depthwise":
         return 27 * _plain_terms(p) + _COMPENSATED  # an input at a border stands for up to 27 outputs
     if method.startswith("gemm"):
         return 32 + 4 + _COMPENSATED  # kShortSum, and 16 lanes

@@ -85,7 +85,7 @@ def test_every_method_beside_the_choice(capsys, record):
     problem = Problem(smallest, "input_grad", "float32")
     methods = list(choose.methods_of(problem, 8))
     assert sum(chosen for _, chosen in methods) == 1
-    assert {name for name, _ in methods} >= {"direct", "gemm_64x64", "gemm_32x32"}
+    assert {name for name, _ in methods} >= {"direct", "gemm_bm64_bn64", "gemm_bm32_bn32"}
     assert all(name in printed for name, _ in methods) and "of 1 choices are more than 5%" in printed
 
 

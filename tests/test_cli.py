@@ -307,7 +307,7 @@ def test_explain_for_another_gpu(capsys):
 
 def test_explain_a_bias_gradient_of_its_own(capsys):
     assert run("explain", "--input", "1,8,4,4,4", "--weight", "8,8,3,3,3", "--stride", "2") == 0
-    assert "\nbias grad: conv_transpose3d_bias_grad_float" in capsys.readouterr().out
+    assert "\nbias grad: conv_transpose3d_bias_grad_direct_float" in capsys.readouterr().out
 
 
 def test_explain_leaves_to_pytorch_what_is_too_large(capsys):

@@ -14,16 +14,16 @@ from mps_conv_transpose3d._explain import for_planner
 from reference import check_case, forward_and_backward, make_tensors, map_tensors
 
 FORWARD_METHODS = [
-    "phases_gemm",
-    "k3s2_gemm",
-    "one_tap_gemm_64x128",
-    "one_tap_gemm_64x64",
-    "one_tap_gemm_32x64",
-    "one_tap_gemm_32x32",
+    "polyphase_gemm",
+    "polyphase_gemm_k3s2",
+    "tiled_gemm_bm64_bn128",
+    "tiled_gemm_bm64_bn64",
+    "tiled_gemm_bm32_bn64",
+    "tiled_gemm_bm32_bn32",
 ]
-GRADIENT_METHODS = ["gemm_64x64", "gemm_32x64", "gemm_32x32"]
+GRADIENT_METHODS = ["gemm_bm64_bn64", "gemm_bm32_bn64", "gemm_bm32_bn32"]
 METHODS = ["direct", *FORWARD_METHODS, *GRADIENT_METHODS]
-SCALAR_METHODS = ["direct", "narrow"]
+SCALAR_METHODS = ["direct", "depthwise"]
 tile_edges = pytest.mark.parametrize("case", TILE_EDGES, ids=lambda case: case.name)
 
 
@@ -102,21 +102,20 @@ def test_what_runs_on_narrow_kernels(record: type[Recording]) -> None:
         with record() as recording:
             forward_and_backward(case, map_tensors(to_mps, make_tensors(case, torch.float32)))
         for pass_ in ("forward", "input_grad", "weight_grad"):
-            assert (f"conv_transpose3d_{pass_}_narrow_float" in recording.kernels) == (pass_ in narrow), name
-        assert ("conv_transpose3d_bias_grad_float" in recording.kernels) != fused, name
+            assert (f"conv_transpose3d_{pass_}_depthwise_float" in recording.kernels) == (pass_ in narrow), name
+        assert ("conv_transpose3d_bias_grad_direct_float" in recording.kernels) != fused, name
 
 
 @pytest.mark.parametrize("method", METHODS, indirect=True)
 def test_forced_method_is_what_runs(method: str, record: type[Recording]) -> None:
-    name = "tiles_overlapping_64" if method == "k3s2_gemm" else "tiles_32x32x32"
+    name = "tiles_overlapping_64" if method == "polyphase_gemm_k3s2" else "tiles_32x32x32"
     case = next(case for case in TILE_EDGES if case.name == name)
     tensors = map_tensors(to_mps, make_tensors(case, torch.float32))
     with record() as recording:
         forward_and_backward(case, tensors)
-    suffix = "" if method == "direct" else f"{method}_"
     passes = {"forward"} if method in FORWARD_METHODS else {"input_grad", "weight_grad"}
     for name in {"forward", *passes} if method == "direct" else passes:
-        assert f"conv_transpose3d_{name}_{suffix}float" in recording.kernels
+        assert f"conv_transpose3d_{name}_{method}_float" in recording.kernels
     assert any("gemm" in name for name in recording.kernels) == (method != "direct")
 
 
@@ -138,7 +137,9 @@ def cores_of_each_height(method: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "method", [method for method in METHODS[1:] if method not in ("phases_gemm", "k3s2_gemm")], indirect=True
+    "method",
+    [method for method in METHODS[1:] if method not in ("polyphase_gemm", "polyphase_gemm_k3s2")],
+    indirect=True,
 )
 def test_tiles_of_every_height(method: str, dtype: torch.dtype) -> None:
     every = cores_of_each_height(method)
@@ -202,7 +203,7 @@ def test_the_weight_gradient_sums_the_bias_gradient_too(record: type[Recording])
         tensors = map_tensors(to_mps, make_tensors(case, torch.float32))
         with record() as recording:
             forward_and_backward(case, tensors)
-        assert ("conv_transpose3d_bias_grad_float" in recording.kernels) != fused
+        assert ("conv_transpose3d_bias_grad_direct_float" in recording.kernels) != fused
         assert ("conv_transpose3d_weight_grad_sum_splits_float" in recording.kernels) >= fused
 
 

@@ -25,8 +25,8 @@ CASES = [case for case in [*NETWORKS, *SWEEP, *TILE_EDGES, *LARGE_KERNELS] if le
 
 def tile_of(case: Case) -> "_plan.PolyphaseTile | None":
     """None where the matrix kernels cannot compute it."""
-    plan = _plan.make_plan(_plan.Pass.forward, _plan.DataType.float32, for_planner(case), _plan.Method.phases_gemm)
-    return plan.phase_tile if plan.steps[0].method == _plan.Method.phases_gemm else None
+    plan = _plan.make_plan(_plan.Pass.forward, _plan.DataType.float32, for_planner(case), _plan.Method.polyphase_gemm)
+    return plan.phase_tile if plan.steps[0].method == _plan.Method.polyphase_gemm else None
 
 
 def places(size: "list[int]") -> Iterator[tuple[int, ...]]:
@@ -74,7 +74,7 @@ def test_a_tile_fits(case: Case) -> None:
     for size, count, output, stride in zip(t.box, t.boxes, case.output[2:], case.stride):
         assert size * (count - 1) < math.ceil(output / stride) <= size * count
     for dtype in _plan.DataType.__members__.values():
-        plan = _plan.make_plan(_plan.Pass.forward, dtype, for_planner(case), _plan.Method.phases_gemm)
+        plan = _plan.make_plan(_plan.Pass.forward, dtype, for_planner(case), _plan.Method.polyphase_gemm)
         (step,) = plan.steps
         threads = step.threads_per_threadgroup[0]
         assert 32 <= threads <= 256 and threads % 32 == 0 and t.fragment_rows in (1, 2)

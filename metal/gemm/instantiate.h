@@ -1,10 +1,11 @@
-// The tiles that matrix kernels are compiled for.
+// The tiles of BM x BN elements that matrix kernels are compiled for: kernel_bm64_bn64_float.
 #pragma once
 
-#define INSTANTIATE_TILED(kernel_name, m, n, type) \
-  template [[host_name(#kernel_name "_" #m "x" #n  \
-                                    "_" #type)]] [[kernel]] decltype(kernel_name<type, m, n>) kernel_name<type, m, n>;
-#define INSTANTIATE_TILES(kernel_name, type)   \
-  INSTANTIATE_TILED(kernel_name, 64, 64, type) \
-  INSTANTIATE_TILED(kernel_name, 32, 64, type) \
-  INSTANTIATE_TILED(kernel_name, 32, 32, type)
+#include "../common.h"
+
+#define INSTANTIATE_TILE(kernel_name, bm, bn) \
+  INSTANTIATE_AS(#kernel_name "_bm" #bm "_bn" #bn, kernel_name<ELEMENT, bm, bn>)
+#define INSTANTIATE_TILES(kernel_name)  \
+  INSTANTIATE_TILE(kernel_name, 64, 64) \
+  INSTANTIATE_TILE(kernel_name, 32, 64) \
+  INSTANTIATE_TILE(kernel_name, 32, 32)
