@@ -130,7 +130,7 @@ PolyphaseTile choose_tile(const KernelParams& p, Extent shifts, int64_t cores) {
       for (int k = 0; k < along_d.count; ++k) {
         const Extent box{along_d.size[k], along_h.size[j], along_w.size[i]};
         const int rows = box.d * box.h * box.w;
-        if (rows < few || rows > 8 * kPolyphaseRows * kMaxSimdgroups) {
+        if (rows < few || rows > 8 * kPolyphaseFragsM * kMaxSimdgroups) {
           continue;
         }
         const int64_t positions = staged_of(box, shifts).positions;
@@ -138,7 +138,7 @@ PolyphaseTile choose_tile(const KernelParams& p, Extent shifts, int64_t cores) {
           continue;
         }
         const int64_t boxes = int64_t{along_d.boxes[k]} * along_h.boxes[j] * along_w.boxes[i];
-        for (int fragment_rows = kPolyphaseRows; fragment_rows > 0; --fragment_rows) {
+        for (int fragment_rows = kPolyphaseFragsM; fragment_rows > 0; --fragment_rows) {
           const int64_t simdgroups = ceil_div(rows, 8 * fragment_rows);
           if (simdgroups > kMaxSimdgroups || positions > kPolyphasePositions * 32 * simdgroups) {
             continue;

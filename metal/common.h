@@ -1,4 +1,4 @@
-// What every kernel here needs: the function constant, taps, offsets, and instantiation.
+// What kernels of several files need: the function constant, taps, offsets, and instantiation.
 #pragma once
 
 #include <metal_stdlib>
@@ -7,12 +7,12 @@
 
 using namespace metal;
 
-// Whether the call has a bias; of a weight gradient, whether it computes the bias gradient too.
+// The call has a bias; a weight gradient computes the bias gradient too.
 constant bool has_bias [[function_constant(0)]];
 
 METAL_FUNC bool lies_in(int i, int size) { return uint(i) < uint(size); }
 
-// The output that tap `k` carries input `i` to, or a coordinate outside.
+// The output that tap k brings input i to. It may lie outside.
 METAL_FUNC int target(constant Axis& axis, int i, int k) { return i * axis.stride + k * axis.dilation - axis.padding; }
 
 METAL_FUNC int taps_per_filter(constant KernelParams& p) { return p.depth.taps * p.height.taps * p.width.taps; }
@@ -29,8 +29,8 @@ METAL_FUNC int offset(constant Strides& strides, int d, int h, int w) {
   return d * strides.depth + h * strides.height + w * strides.width;
 }
 
-// Instances of kernels for ELEMENT (float, half or bfloat), which the host defines: a library has one dtype.
-// INSTANTIATE(kernel) is called kernel_float; INSTANTIATE_AS("name", kernel<...>) name_float.
+// Instances of kernels for ELEMENT, which the host defines as float, half or bfloat: a library has one dtype.
+// INSTANTIATE(kernel) makes kernel_float, INSTANTIATE_AS("name", kernel<...>) name_float.
 #define AS_TEXT(word) #word
 #define TEXT_OF(macro) AS_TEXT(macro)
 #define INSTANTIATE_AS(name, ...) \

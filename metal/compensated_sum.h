@@ -5,44 +5,44 @@
 
 using namespace metal;
 
-// A sum with what rounding took from it (Knuth's two-sum): its error does not grow with the number of terms, as a plain
-// sum's over all positions of a volume would.
-struct Sum {
-  float value = 0, lost = 0;
+// A sum, and the error that rounding has left in it (Knuth's two-sum, as Neumaier sums). The error of sum + error does
+// not grow with the number of terms, as a plain sum's over all positions of a volume would.
+struct CompensatedSum {
+  float sum = 0, error = 0;
 
   void add(float term) thread {
-    const float next = value + term;
-    const float added = next - value;
-    lost += (value - (next - added)) + (term - added);
-    value = next;
+    const float next = sum + term;
+    const float added = next - sum;
+    error += (sum - (next - added)) + (term - added);
+    sum = next;
   }
 
-  void add(float term, float lost_by_term) thread {
+  void add(float term, float error_of_term) thread {
     add(term);
-    lost += lost_by_term;
+    error += error_of_term;
   }
 
-  // What an infinite sum has lost is no number: infinity less infinity.
-  float rounded() const thread { return isinf(value) ? value : value + lost; }
+  // The error of an infinite sum is infinity less infinity, which is no number.
+  float rounded() const thread { return isinf(sum) ? sum : sum + error; }
 };
 
-// The sum over a simdgroup, for all of its lanes.
-METAL_FUNC Sum simdgroup_sum(Sum sum) {
+// Adds up a simdgroup's sums, for each of its lanes.
+METAL_FUNC CompensatedSum simdgroup_sum(CompensatedSum total) {
   for (ushort distance = 1; distance < 32; distance *= 2) {
-    sum.add(simd_shuffle_xor(sum.value, distance), simd_shuffle_xor(sum.lost, distance));
+    total.add(simd_shuffle_xor(total.sum, distance), simd_shuffle_xor(total.error, distance));
   }
-  return sum;
+  return total;
 }
 
-// The sum over a threadgroup, for its first thread, in an order that depends on nothing but its size.
-METAL_FUNC float threadgroup_sum(Sum sum, threadgroup float2* simdgroup_sums, uint simdgroup, uint lane,
+// Adds up a threadgroup's sums, for its first thread. The order depends on the number of simdgroups alone.
+METAL_FUNC float threadgroup_sum(CompensatedSum own, threadgroup float2* simdgroup_sums, uint simdgroup, uint lane,
                                  uint simdgroups) {
-  sum = simdgroup_sum(sum);
+  own = simdgroup_sum(own);
   if (lane == 0) {
-    simdgroup_sums[simdgroup] = float2(sum.value, sum.lost);
+    simdgroup_sums[simdgroup] = float2(own.sum, own.error);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  Sum total;
+  CompensatedSum total;
   for (uint s = 0; s < simdgroups; ++s) {
     total.add(simdgroup_sums[s].x, simdgroup_sums[s].y);
   }

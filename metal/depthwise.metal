@@ -1,6 +1,6 @@
-// ConvTranspose3d with a kernel of 3x3x3 where a group has too few channels for a matrix product: depthwise, or one or
-// two outputs. Memory is the limit, so a thread computes several elements from what it loads and from the indices that
-// it computes. The 27 products of a filter are unrolled; all strides in memory are arguments.
+// Kernels of 3x3x3 where a group has too few channels for a matrix product: depthwise layers, and one or two outputs.
+// Memory is the limit, so that a thread computes several elements from the same loads and indices, with the 27 products
+// of a filter unrolled.
 
 #include <metal_stdlib>
 
@@ -13,7 +13,7 @@
 
 using namespace metal;
 
-// The filter of a pair of channels: tap (d, h, w) is filter[d * 9 + h * 3 + w].
+// Taps of the filter of a pair of channels; (d, h, w) is filter[d * 9 + h * 3 + w].
 enum { kFilter = 27 };
 
 template <typename T>
@@ -37,24 +37,25 @@ inline float value_or_zero(device const T* x, int offset, bool inside) {
   return inside ? float(x[offset]) : 0.0f;
 }
 
-// Stride 2, odd padding, no dilation. With q = o / 2 and i = q + padding / 2, along each axis, output 2q is
-// x[i] w[1] and output 2q + 1 is x[i + 1] w[0] + x[i] w[2]: 2x2x2 inputs make a cell of 2x2x2 outputs.
-// grid: x = q along W, y = q along H, z = (n, group, run of q along D, o): outputs that read the same are neighbours
+// Stride 2, odd padding, no dilation. Along each axis, with q = o / 2 and i = q + padding / 2:
+//     output 2q = x[i] w[1]        output 2q + 1 = x[i + 1] w[0] + x[i] w[2]
+// so that 2x2x2 inputs make a cell of 2x2x2 outputs. A thread computes kDepthwiseRun cells along the depth.
+// grid: x = q along W, y = q along H, z = (n, group, run of q along D, o). Outputs of one run read the same input.
 template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_forward_depthwise(
     device const T* input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device T* output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kZOffsetBuffer)]],
+    constant uint& z_offset [[buffer(kZOffsetBuffer)]],
     device const T* bias [[buffer(kBiasBuffer), function_constant(has_bias)]],
     uint3 position [[thread_position_in_grid]]) {
   const int runs = (p.depth.quotients + kDepthwiseRun - 1) / kDepthwiseRun;
-  const int z = int(position.z + first), run = z / p.out_channels, n = run / runs / p.groups;
+  const int z = int(position.z + z_offset), run = z / p.out_channels, n = run / runs / p.groups;
   const int group = run / runs % p.groups, o = group * p.out_channels + z % p.out_channels;
   const int q = run % runs * kDepthwiseRun;
   const int i = q + p.depth.padding / 2;
   const int i_h = int(position.y) + p.height.padding / 2, i_w = int(position.x) + p.width.padding / 2;
 
-  // The corners (h, w) of the cell's inputs.
+  // The 2x2 inputs of each cell in the plane (h, w).
   int corner[4];
   bool inside[4];
 #pragma unroll
@@ -82,7 +83,7 @@ template <typename T>
       for (int e = 0; e < 4; ++e) {
         upper[e] = value_or_zero(x, corner[e] + above * p.input.depth, inside[e] && within);
       }
-      float cell[8] = {};  // summed apart: the rounding error grows with the channels or the taps, not their product
+      float cell[8] = {};  // apart: the rounding error is that of channels plus taps, not of channels times taps
 #pragma unroll
       for (int kd = 0; kd < 3; ++kd) {
 #pragma unroll
@@ -122,7 +123,7 @@ template <typename T>
   }
 }
 
-// Where the taps of one axis carry an input, in elements of the output, and whether that is inside.
+// The outputs that the three taps of an axis bring an input to: their offsets, and whether they lie inside.
 struct Targets {
   int at[3];
   bool inside[3];
@@ -139,7 +140,7 @@ inline Targets targets_of(constant Axis& axis, int stride, int i) {
   return targets;
 }
 
-// The same of two axes, and the flattened tap (h, w).
+// The same for the nine taps (h, w) of a plane.
 struct PlaneTargets {
   int at[9];
   bool inside[9];
@@ -155,14 +156,15 @@ inline PlaneTargets targets_of(Targets h, Targets w) {
   return plane;
 }
 
+// A thread computes kDepthwiseRun positions along the depth.
 // grid: x = W, y = H, z = (n, c, run of D) of the input
 template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_input_grad_depthwise(
     device T* grad_input [[buffer(kInputBuffer)]], device const T* weight [[buffer(kWeightBuffer)]],
     device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kZOffsetBuffer)]], uint3 position [[thread_position_in_grid]]) {
+    constant uint& z_offset [[buffer(kZOffsetBuffer)]], uint3 position [[thread_position_in_grid]]) {
   const int runs = (p.depth.input + kDepthwiseRun - 1) / kDepthwiseRun, channels = p.groups * p.in_channels;
-  const int z = int(position.z + first);
+  const int z = int(position.z + z_offset);
   const int channel = z / runs, n = channel / channels, c = channel % channels, group = c / p.in_channels;
   const int d = z % runs * kDepthwiseRun, h = int(position.y), w = int(position.x);
   const PlaneTargets plane =
@@ -177,7 +179,7 @@ template <typename T>
 #pragma unroll
     for (int r = 0; r < kDepthwiseRun; ++r) {
       const Targets planes = targets_of(p.depth, p.output.depth, d + r);
-      float sum = 0;  // summed apart: the rounding error grows with the channels or the taps, not their product
+      float sum = 0;  // apart: the rounding error is that of channels plus taps, not of channels times taps
 #pragma unroll
       for (int k = 0; k < kFilter; ++k) {
         const bool inside = planes.inside[k / 9] && plane.inside[k % 9];
@@ -198,18 +200,19 @@ template <typename T>
   }
 }
 
-// Terms of a thread that are summed without heed of rounding.
+// Terms that a thread adds up in a plain sum, before it is added to a compensated one.
 enum { kPlainTerms = 64 };
 
-// Each threadgroup sums all taps of one pair of channels over a part of the input's rows (d, h), and with has_bias the
-// bias gradient: an output belongs to the input that reaches it through a tap below the stride, or past the last input.
-// Lane t of a simdgroup keeps the sum of tap t, lane 27 that of the bias.
-// threadgroups: x = (c, o of the group), z = part. Threads: x along W, y over the rows.
+// A threadgroup sums all taps of one pair of channels over one split of the rows (d, h) of the input. With has_bias it
+// sums the bias gradient, too: an output belongs to the input that reaches it through a tap below the stride, or, past
+// the last input, through any. Lane t of a simdgroup keeps the sum of tap t, and lane 27 that of the bias.
+// Leaves partial sums [split][c][o][tap], and with has_bias [o] behind those of each split.
+// threadgroups: x = (c, o of the group), z = split. Threads: x along W, y over the rows.
 template <typename T>
 [[kernel, max_total_threads_per_threadgroup(kThreads)]] void conv_transpose3d_weight_grad_depthwise(
     device const T* input [[buffer(kInputBuffer)]], device float* partial_sums [[buffer(kPartialSumsBuffer)]],
     device const T* grad_output [[buffer(kOutputBuffer)]], constant KernelParams& p [[buffer(kParamsBuffer)]],
-    constant uint& first [[buffer(kZOffsetBuffer)]], constant SplitK& parts [[buffer(kSplitBuffer)]],
+    constant uint& z_offset [[buffer(kZOffsetBuffer)]], constant SplitK& split_k [[buffer(kSplitBuffer)]],
     uint3 element [[threadgroup_position_in_grid]], uint3 thread_position [[thread_position_in_threadgroup]],
     uint3 threads [[threads_per_threadgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]], uint simdgroups [[simdgroups_per_threadgroup]]) {
@@ -218,15 +221,16 @@ template <typename T>
   const bool sums_bias = has_bias && c == group * p.in_channels;
   const int across = int(threads.x), steps = (p.width.input + across - 1) / across;
 
-  Sum own;
+  CompensatedSum own;
   float sums[kFilter + 1] = {};
   int terms = 0;
-  for (Part part = part_of(parts, int(element.z + first), p.batch); part.begin < part.end; part.next(parts)) {
-    device const T* x = input + offset(p.input, part.n, c);
-    device const T* gy = grad_output + offset(p.output, part.n, group * p.out_channels + o);
-    for (int rows = part.begin; rows < part.end; rows += int(threads.y)) {
+  for (KRange range = k_range(split_k, int(element.z + z_offset), p.batch); range.begin < range.end;
+       range.next(split_k)) {
+    device const T* x = input + offset(p.input, range.n, c);
+    device const T* gy = grad_output + offset(p.output, range.n, group * p.out_channels + o);
+    for (int rows = range.begin; rows < range.end; rows += int(threads.y)) {
       const int row = rows + int(thread_position.y);
-      if (row < part.end) {
+      if (row < range.end) {
         const int d = div(row, p.inputs.h), h = row - d * p.height.input;
         const Targets planes = targets_of(p.depth, p.output.depth, d),
                       along_h = targets_of(p.height, p.output.height, h);
@@ -247,7 +251,7 @@ template <typename T>
         }
       }
       terms += steps;
-      if (terms >= kPlainTerms || rows + int(threads.y) >= part.end) {
+      if (terms >= kPlainTerms || rows + int(threads.y) >= range.end) {
         float mine = 0;
 #pragma unroll
         for (int k = 0; k <= kFilter; ++k) {
@@ -261,18 +265,19 @@ template <typename T>
     }
   }
 
-  simdgroup_sums[simdgroup][lane] = float2(own.value, own.lost);
+  simdgroup_sums[simdgroup][lane] = float2(own.sum, own.error);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   if (simdgroup == 0 && lane < kFilter + uint(sums_bias)) {
-    Sum total;
+    CompensatedSum total;
     for (uint s = 0; s < simdgroups; ++s) {
       total.add(simdgroup_sums[s][lane].x, simdgroup_sums[s][lane].y);
     }
     const int filters = p.groups * p.in_channels * p.out_channels, outputs = p.groups * p.out_channels;
-    device float* sums_of_part = partial_sums + int(element.z + first) * (filters * kFilter + (has_bias ? outputs : 0));
+    device float* sums_of_split =
+        partial_sums + int(element.z + z_offset) * (filters * kFilter + (has_bias ? outputs : 0));
     const int at =
         lane < kFilter ? int(element.x) * kFilter + int(lane) : filters * kFilter + group * p.out_channels + o;
-    sums_of_part[at] = total.rounded();
+    sums_of_split[at] = total.rounded();
   }
 }
 

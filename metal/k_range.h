@@ -1,4 +1,4 @@
-// Sums over all positions of all samples, cut into parts that threadgroups sum.
+// Split-K: which terms of a sum over all samples a threadgroup adds up.
 #pragma once
 
 #include <metal_stdlib>
@@ -8,23 +8,25 @@
 
 using namespace metal;
 
-// What a threadgroup sums of one sample, [begin, end) of its terms, and how many of the samples after it.
-struct Part {
+// The terms [begin, end) of sample n, and how many of the samples after it.
+struct KRange {
   int n, begin, end;
   int left;
 
-  METAL_FUNC void next(constant SplitK& split) thread {
+  // Goes on to the next sample; without terms left, the range is empty.
+  METAL_FUNC void next(constant SplitK& split_k) thread {
     ++n;
     begin = 0;
-    end = min(left, split.k_per_sample.value);
+    end = min(left, split_k.k_per_sample.value);
     left -= end;
   }
 };
 
-METAL_FUNC Part part_of(constant SplitK& split, int index, int batch) {
-  const int k_per_sample = split.k_per_sample.value, first = index * split.length;
-  const int terms = min(split.length, batch * k_per_sample - first);
-  const int n = div(first, split.k_per_sample), begin = first - n * k_per_sample;
+// The first range of a split.
+METAL_FUNC KRange k_range(constant SplitK& split_k, int split, int batch) {
+  const int k_per_sample = split_k.k_per_sample.value, first = split * split_k.length;
+  const int terms = min(split_k.length, batch * k_per_sample - first);
+  const int n = div(first, split_k.k_per_sample), begin = first - n * k_per_sample;
   const int end = min(begin + terms, k_per_sample);
   return {n, begin, end, terms - (end - begin)};
 }

@@ -1,5 +1,5 @@
-// Vectors of neighbouring elements in device memory, at any address that suits an element: a load or store takes the
-// slot of a multiply-add whatever its size.
+// Loads and stores of 2 or 4 adjacent elements in device memory. Their address suits an element, not the vector. A load
+// or store takes the slot of a multiply-add whatever its size.
 #pragma once
 
 #include <metal_stdlib>

@@ -47,7 +47,11 @@ MISTAKES = {
         "variables in the threadgroup address space",
     ),
     "a threadgroup variable with a value": (r"(threadgroup float2 \w+\[\w+\]);", r"\1 = {};", "initializer"),
-    "a constructor in threadgroup memory": (r"threadgroup float2 (\w+\[\w+\];)", r"threadgroup Sum \1", "constructor"),
+    "a constructor in threadgroup memory": (
+        r"threadgroup float2 (\w+\[\w+\];)",
+        r"threadgroup CompensatedSum \1",
+        "constructor",
+    ),
     "a number that is narrowed": (r"return \{(\w+),", r"return {long(\1),", "narrowed"),
     "an ambiguous overload": (r"\bmax\(([^,()]+), 0\)", r"max(\1, 0u)", "ambiguous"),
     "a vector of another type": (r"\bconst float2 (\w+ =)", r"const int2 \1", "no viable conversion"),

@@ -8,36 +8,36 @@
 
 using namespace metal;
 
-// Stages lines of an operand that lie `line_step` apart, each of neighbours in memory: those along k of a tile's rows
-// (columns), or those along its rows (columns) of every k. This thread moves one vector of every kLineStep-th line.
+// Stages the lines of a StagedTile from lines that are contiguous in device memory, and `ld` elements apart. A thread
+// moves one vector of every kLineStep-th line.
 template <typename Tile, typename T>
-struct LineStager {
+struct BlockLoader {
   using Element = typename Tile::Element;
-  static constexpr constant int kLines = Tile::kIsAlongK ? Tile::kWidth : Tile::kK;
-  static constexpr constant int kLength = Tile::kIsAlongK ? Tile::kK : Tile::kWidth;
-  static constexpr constant int kVectors = kLength / 4;
+  static constexpr constant int kLines = Tile::kIsAlongK ? Tile::kWidth : Tile::kBK;
+  static constexpr constant int kLength = Tile::kIsAlongK ? Tile::kBK : Tile::kWidth;
+  static constexpr constant int kVectors = kLength / 4;  // of a line
   static constexpr constant int kLineStep = kGemmThreads / kVectors;
 
-  device const T* from;
-  threadgroup Element* to;
-  int line, column, step;
+  device const T* src;  // of this thread's first vector
+  threadgroup Element* dst;
+  int line, column, src_step;
 
-  METAL_FUNC LineStager(threadgroup typename Tile::Vector* tile, device const T* first, int line_step,
-                        uint thread_index) thread {
+  METAL_FUNC BlockLoader(threadgroup typename Tile::Vector* tile, device const T* first, int ld,
+                         uint thread_index) thread {
     line = int(thread_index / kVectors);
     column = int(thread_index % kVectors) * 4;
-    step = kLineStep * line_step;
-    from = first + (line * line_step + column);
-    to = reinterpret_cast<threadgroup Element*>(tile) + (line * Tile::kStride + column);
+    src_step = kLineStep * ld;
+    src = first + (line * ld + column);
+    dst = reinterpret_cast<threadgroup Element*>(tile) + (line * Tile::kLd + column);
   }
 
-  // Of the lines, the first `lines` exist, and of each the first `length` elements; the others are zero.
-  METAL_FUNC void stage(int lines, int length) const thread {
+  // Stages the first `length` elements of the first `lines` lines, and zeros in place of the others.
+  METAL_FUNC void load_safe(int lines, int length) const thread {
     const bool all = lines >= kLines && length >= kLength;
-    device const T* vector = from;
+    device const T* vector = src;
 #pragma unroll
     for (int l = 0; l < kLines; l += kLineStep) {
-      threadgroup Element* staged = to + l * Tile::kStride;
+      threadgroup Element* staged = dst + l * Tile::kLd;
       if (kLines % kLineStep != 0 && line + l >= kLines) {
         break;
       }
@@ -50,7 +50,7 @@ struct LineStager {
           staged[i] = column + i < length ? Element(vector[i]) : Element(0);
         }
       }
-      vector += step;
+      vector += src_step;
     }
   }
 };

@@ -1,5 +1,4 @@
 // A threadgroup's tile of a matrix product,  C[m][n] = sum over k of A[m][k] * B[k][n],  on simdgroup matrices.
-// Both operands are staged through threadgroup memory, some k at a time, in the order in which device memory is read.
 #pragma once
 
 #include <metal_simdgroup_matrix>
@@ -10,76 +9,75 @@
 
 using namespace metal;
 
-// TileA and TileB are StagedTiles of up to kM rows and kN columns. The simdgroups share out the fragments of 8 rows,
-// and those of 8 columns, in turn, so that a tile of fewer keeps all of them busy; and where the tile is small the
-// depth, in slices, so that a simdgroup still multiplies 4x4 fragments, and loads few for each product.
+// TileA and TileB are StagedTiles of BM rows and BN columns. The tile's fragments are dealt out to the simdgroups in
+// turn along both axes, so that a tile that is not full keeps all of them busy. A small tile has fewer fragments than
+// simdgroups need: then several simdgroups, kKSlices, have the same ones, and each multiplies a slice of BK.
 //
-// A float32 sum over thousands of products loses digits to its own size: every kSumDepth, what has been summed is added
-// to a total, so that the error grows with the square root of kSumDepth and not of the whole depth. 0: never, and there
-// is room for twice the accumulators.
-template <typename TileA, typename TileB, int kSumDepth>
-struct TileGemm {
-  using Staged = typename TileA::Element;
-  static constexpr constant int kSlices = k_slices(TileA::kWidth, TileB::kWidth);
+// Every kChunkK, the sums are flushed to totals, so that the rounding error of K products is that of kChunkK and
+// K / kChunkK additions. 0: never; then there is room for twice the accumulators.
+template <typename TileA, typename TileB, int kChunkK>
+struct BlockMMA {
+  using Element = typename TileA::Element;
+  static constexpr constant int kKSlices = k_slices(TileA::kWidth, TileB::kWidth);
   static constexpr constant int kSimdgroupsM = TileA::kWidth / 32;
-  static constexpr constant int kSimdgroupsN = kGemmThreads / 32 / kSlices / kSimdgroupsM;
-  static constexpr constant int kSliceFragments = TileA::kK / kSlices / 8;
-  // 8x8 fragments of one simdgroup, and from one to the next.
-  static constexpr constant int kFragmentsM = TileA::kWidth / kSimdgroupsM / 8;
-  static constexpr constant int kFragmentsN = TileB::kWidth / kSimdgroupsN / 8;
-  static constexpr constant int kStepM = kSimdgroupsM * 8, kStepN = kSimdgroupsN * 8;
-  static constexpr constant bool kHasTotal = kSumDepth > 0;
-  // Rows of fragments that a simdgroup has in the end.
-  static constexpr constant int kOwnM = kFragmentsM / kSlices;
-  // Vectors of both tiles, the second behind the first. The slices are joined where the tiles were.
+  static constexpr constant int kSimdgroupsN = kGemmThreads / 32 / kKSlices / kSimdgroupsM;
+  static constexpr constant int kFragsK = TileA::kBK / kKSlices / 8;  // of a slice
+  // Fragments of one simdgroup, and elements from one of them to the next.
+  static constexpr constant int kFragsM = TileA::kWidth / kSimdgroupsM / 8;
+  static constexpr constant int kFragsN = TileB::kWidth / kSimdgroupsN / 8;
+  static constexpr constant int kFragStrideM = kSimdgroupsM * 8, kFragStrideN = kSimdgroupsN * 8;
+  static constexpr constant bool kHasTotal = kChunkK > 0;
+  // Rows of fragments that a simdgroup is left with by reduce_k_slices().
+  static constexpr constant int kFragsAfterReduceM = kFragsM / kKSlices;
+  // Vectors of both tiles, the second behind the first. reduce_k_slices() uses the same memory.
   static constexpr constant int kVectors = TileA::kVectors + TileB::kVectors;
-  static_assert((kSlices - 1) * kSimdgroupsN * kFragmentsN * 32 * sizeof(float2) <=
+  static_assert((kKSlices - 1) * kSimdgroupsN * kFragsN * 32 * sizeof(float2) <=
                     kVectors * sizeof(typename TileA::Vector),
-                "room for what join_slices() exchanges");
-  static_assert(kFragmentsM == 4, "what multiply() tells apart");
-  static_assert(kSlices == 1 || (kSimdgroupsM == 1 && kHasTotal), "the rows of a slice are those of the tile");
+                "room for what reduce_k_slices() exchanges");
+  static_assert(kFragsM == 4, "multiply() has a case for each number of rows");
+  static_assert(kKSlices == 1 || (kSimdgroupsM == 1 && kHasTotal), "the rows of a slice are those of the tile");
 
   // Loops over fragments are unrolled, and functions inlined (METAL_FUNC), so that these arrays lie in registers.
-  simdgroup_matrix<float, 8, 8> sum[kFragmentsM][kFragmentsN];
-  simdgroup_matrix<float, 8, 8> total[kHasTotal ? kFragmentsM : 1][kHasTotal ? kFragmentsN : 1];
-  int rows, columns;  // of fragments that exist
-  int slice, column_of_simdgroups, lane;
-  int row, column;     // in the tile, of this lane's first element of its own fragment (0, 0); the next is to its right
-  int from_a, from_b;  // where this simdgroup's fragments lie in the tiles
-  int depth = 0;       // of sum
+  simdgroup_matrix<float, 8, 8> sum[kFragsM][kFragsN];
+  simdgroup_matrix<float, 8, 8> total[kHasTotal ? kFragsM : 1][kHasTotal ? kFragsN : 1];
+  int frags_m, frags_n;  // this simdgroup's fragments that are not beyond the edge
+  int k_slice, simdgroup_n, lane;
+  int row, column;         // in the tile, of this lane's first element of fragment (0, 0) after reduce_k_slices()
+  int a_offset, b_offset;  // of this simdgroup's fragment (0, 0) in the staged tiles
+  int k_of_chunk = 0;      // products in `sum`
 
-  // Of the tile's rows and columns so many exist.
-  METAL_FUNC TileGemm(uint simdgroup, uint lane_index, int tile_rows, int tile_columns) thread {
+  // The tile has `rows` rows and `columns` columns; what is beyond BM and BN does not count.
+  METAL_FUNC BlockMMA(uint simdgroup, uint lane_index, int rows, int columns) thread {
 #pragma unroll
-    for (int i = 0; i < kFragmentsM; ++i) {
+    for (int i = 0; i < kFragsM; ++i) {
 #pragma unroll
-      for (int j = 0; j < kFragmentsN; ++j) {
+      for (int j = 0; j < kFragsN; ++j) {
         sum[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
         if (kHasTotal) {
           total[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
         }
       }
     }
-    // In unsigned numbers, whose divisions by powers of two are shifts.
-    constexpr uint kInSlice = kSimdgroupsM * kSimdgroupsN, kColumns = kSimdgroupsN;
+    // Unsigned, so that divisions by powers of two are shifts.
+    constexpr uint kOfSlice = kSimdgroupsM * kSimdgroupsN, kOfRow = kSimdgroupsN;
     lane = int(lane_index);
-    slice = int(simdgroup / kInSlice);
-    column_of_simdgroups = int(simdgroup % kColumns);
-    const int first_row = int(simdgroup % kInSlice / kColumns) * 8, first_column = column_of_simdgroups * 8;
-    rows = min(int(uint(max(tile_rows - first_row + kStepM - 1, 0)) / kStepM), kFragmentsM);
-    columns = min(int(uint(max(tile_columns - first_column + kStepN - 1, 0)) / kStepN), kFragmentsN);
-    from_a = TileA::index(slice * kSliceFragments * 8, first_row);
-    from_b = TileB::index(slice * kSliceFragments * 8, first_column);
-    row = slice * kOwnM * kStepM + first_row + int((lane_index / 4 & 4) + lane_index / 2 % 4);
-    column = first_column + int((lane_index / 4 & 2) * 2 + lane_index % 2 * 2);
+    k_slice = int(simdgroup / kOfSlice);
+    simdgroup_n = int(simdgroup % kOfRow);
+    const int first_row = int(simdgroup % kOfSlice / kOfRow) * 8, first_column = simdgroup_n * 8;
+    frags_m = min(int(uint(max(rows - first_row + kFragStrideM - 1, 0)) / kFragStrideM), kFragsM);
+    frags_n = min(int(uint(max(columns - first_column + kFragStrideN - 1, 0)) / kFragStrideN), kFragsN);
+    a_offset = TileA::index(k_slice * kFragsK * 8, first_row);
+    b_offset = TileB::index(k_slice * kFragsK * 8, first_column);
+    row = k_slice * kFragsAfterReduceM * kFragStrideM + first_row + fragment_row(lane_index);
+    column = first_column + fragment_column(lane_index);
   }
 
-  // What is staged exists for the first `length` k, and is zero beyond.
+  // sum += A * B of the staged tiles, whose elements past `length` along K are zero.
   METAL_FUNC void multiply(threadgroup const typename TileA::Vector* a, threadgroup const typename TileB::Vector* b,
                            int length) thread {
-    threadgroup const Staged* own_a = reinterpret_cast<threadgroup const Staged*>(a) + from_a;
-    threadgroup const Staged* own_b = reinterpret_cast<threadgroup const Staged*>(b) + from_b;
-    switch (kSlices == 1 || slice * kSliceFragments * 8 < length ? rows : 0) {
+    threadgroup const Element* own_a = reinterpret_cast<threadgroup const Element*>(a) + a_offset;
+    threadgroup const Element* own_b = reinterpret_cast<threadgroup const Element*>(b) + b_offset;
+    switch (kKSlices == 1 || k_slice * kFragsK * 8 < length ? frags_m : 0) {
       case 4:
         multiply_rows<4>(own_a, own_b);
         break;
@@ -93,78 +91,79 @@ struct TileGemm {
         multiply_rows<1>(own_a, own_b);
         break;
     }
-    depth += kSliceFragments * 8;
-    if (kHasTotal && depth == kSumDepth) {
-      add_to_total();
+    k_of_chunk += kFragsK * 8;
+    if (kHasTotal && k_of_chunk == kChunkK) {
+      flush();
     }
   }
 
   template <int kRows>
-  METAL_FUNC void multiply_rows(threadgroup const Staged* a, threadgroup const Staged* b) thread {
-    // As many as there are rows at most: a kernel's registers are fixed.
-    simdgroup_matrix<Staged, 8, 8> fragment_a[kSliceFragments][kFragmentsM], fragment_b;
+  METAL_FUNC void multiply_rows(threadgroup const Element* a, threadgroup const Element* b) thread {
+    // kFragsM and not kRows: a kernel's registers are fixed.
+    simdgroup_matrix<Element, 8, 8> a_frag[kFragsK][kFragsM], b_frag;
 #pragma unroll
-    for (int k = 0; k < kSliceFragments; ++k) {
+    for (int k = 0; k < kFragsK; ++k) {
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
-        simdgroup_load(fragment_a[k][i], a + TileA::index(k * 8, i * kStepM), TileA::kStride, ulong2(0),
+        simdgroup_load(a_frag[k][i], a + TileA::index(k * 8, i * kFragStrideM), TileA::kLd, ulong2(0),
                        !TileA::kIsAlongK);
       }
     }
 #pragma unroll
-    for (int j = 0; j < kFragmentsN; ++j) {
-      if (j < columns) {
+    for (int j = 0; j < kFragsN; ++j) {
+      if (j < frags_n) {
 #pragma unroll
-        for (int k = 0; k < kSliceFragments; ++k) {
-          simdgroup_load(fragment_b, b + TileB::index(k * 8, j * kStepN), TileB::kStride, ulong2(0), TileB::kIsAlongK);
+        for (int k = 0; k < kFragsK; ++k) {
+          simdgroup_load(b_frag, b + TileB::index(k * 8, j * kFragStrideN), TileB::kLd, ulong2(0), TileB::kIsAlongK);
 #pragma unroll
           for (int i = 0; i < kRows; ++i) {
-            simdgroup_multiply_accumulate(sum[i][j], fragment_a[k][i], fragment_b, sum[i][j]);
+            simdgroup_multiply_accumulate(sum[i][j], a_frag[k][i], b_frag, sum[i][j]);
           }
         }
       }
     }
   }
 
-  METAL_FUNC void add_to_total() thread {
+  METAL_FUNC void flush() thread {
 #pragma unroll
-    for (int i = 0; i < kFragmentsM; ++i) {
+    for (int i = 0; i < kFragsM; ++i) {
 #pragma unroll
-      for (int j = 0; j < kFragmentsN; ++j) {
-        move_to_total(sum[i][j], total[i][j]);
+      for (int j = 0; j < kFragsN; ++j) {
+        flush_to_total(sum[i][j], total[i][j]);
       }
     }
-    depth = 0;
+    k_of_chunk = 0;
   }
 
-  // After the last multiply(), and a barrier: adds up the slices, of which each then has kOwnM rows of fragments.
-  METAL_FUNC void join_slices(threadgroup typename TileA::Vector* staged) thread {
-    if (kSlices == 1) {
+  // Adds up the slices, after the last multiply() and a barrier. Each slice then has kFragsAfterReduceM rows of
+  // fragments.
+  METAL_FUNC void reduce_k_slices(threadgroup typename TileA::Vector* staged) thread {
+    if (kKSlices == 1) {
       return;
     }
     threadgroup float2* exchange = reinterpret_cast<threadgroup float2*>(staged) + lane;
-    constexpr int kOfSlice = kSimdgroupsN * kFragmentsN * 32;
-    const int first = column_of_simdgroups * kFragmentsN * 32;
+    constexpr int kOfSlice = kSimdgroupsN * kFragsN * 32;
+    const int first = simdgroup_n * kFragsN * 32;
 #pragma unroll
-    for (int i = 0; i < kFragmentsM; ++i) {
-      const int owner = i / kOwnM;
-      if (i < rows) {
-        if (slice != owner) {
+    for (int i = 0; i < kFragsM; ++i) {
+      const int owner = i / kFragsAfterReduceM;
+      if (i < frags_m) {
+        if (k_slice != owner) {
 #pragma unroll
-          for (int f = 0; f < kFragmentsN; ++f) {
-            exchange[first + (slice < owner ? slice : slice - 1) * kOfSlice + f * 32] = fragment_value(i, f);
+          for (int f = 0; f < kFragsN; ++f) {
+            exchange[first + (k_slice < owner ? k_slice : k_slice - 1) * kOfSlice + f * 32] = sum_of_chunks(i, f);
           }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        if (slice == owner) {
+        if (k_slice == owner) {
 #pragma unroll
-          for (int f = 0; f < kFragmentsN; ++f) {
-            float2 joined = fragment_value(i, f);
+          for (int f = 0; f < kFragsN; ++f) {
+            float2 reduced = sum_of_chunks(i, f);
 #pragma unroll
-            for (int s = 0; s < kSlices - 1; ++s) {
-              joined += exchange[first + s * kOfSlice + f * 32];
+            for (int s = 0; s < kKSlices - 1; ++s) {
+              reduced += exchange[first + s * kOfSlice + f * 32];
             }
-            put_elements(total[i % kOwnM][f], joined);
+            put_elements(total[i % kFragsAfterReduceM][f], reduced);
           }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -172,10 +171,11 @@ struct TileGemm {
     }
   }
 
-  METAL_FUNC float2 fragment_value(int i, int f) thread {
+  METAL_FUNC float2 sum_of_chunks(int i, int f) thread {
     return kHasTotal ? elements(total[i][f]) + elements(sum[i][f]) : elements(sum[i][f]);
   }
 
-  // This lane's two elements of a fragment of its own: in row `row + i * kStepM`, from column `column + f * kStepN` on.
-  METAL_FUNC float2 value(int i, int f) thread { return kSlices == 1 ? fragment_value(i, f) : elements(total[i][f]); }
+  // This lane's two elements of fragment (i, f): in row `row + i * kFragStrideM`, from column
+  // `column + f * kFragStrideN` on.
+  METAL_FUNC float2 value(int i, int f) thread { return kKSlices == 1 ? sum_of_chunks(i, f) : elements(total[i][f]); }
 };

@@ -1,4 +1,4 @@
-// 8x8 fragments of a matrix product.
+// Fragments: the 8x8 matrices that a simdgroup multiplies.
 #pragma once
 
 #include <metal_simdgroup_matrix>
@@ -6,7 +6,7 @@
 
 using namespace metal;
 
-// What a type is staged and multiplied as. Before Apple9 bfloat arithmetic is emulated: multiply it as float.
+// The type that elements are staged and multiplied as. bfloat is widened: before Apple9 its arithmetic is emulated.
 template <typename T>
 struct Staging {
   using type = T;
@@ -18,7 +18,7 @@ struct Staging<bfloat> {
 };
 #endif
 
-// This lane's two elements of a fragment, the first of 64 that the type of thread_elements() has.
+// This lane's two elements of a fragment. The type of thread_elements() has 64, of which these are the first.
 METAL_FUNC float2 elements(thread simdgroup_matrix<float, 8, 8>& matrix) {
   return float2(matrix.thread_elements()[0], matrix.thread_elements()[1]);
 }
@@ -28,8 +28,12 @@ METAL_FUNC void put_elements(thread simdgroup_matrix<float, 8, 8>& matrix, float
   matrix.thread_elements()[1] = value.y;
 }
 
-// Adds what has been summed to a total, and begins anew.
-METAL_FUNC void move_to_total(thread simdgroup_matrix<float, 8, 8>& sum, thread simdgroup_matrix<float, 8, 8>& total) {
+// total += sum; sum = 0.
+METAL_FUNC void flush_to_total(thread simdgroup_matrix<float, 8, 8>& sum, thread simdgroup_matrix<float, 8, 8>& total) {
   put_elements(total, elements(total) + elements(sum));
   sum = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
 }
+
+// The row and the first column of this lane's elements; the second element is to the right of the first.
+METAL_FUNC int fragment_row(uint lane) { return int((lane / 4 & 4) + lane / 2 % 4); }
+METAL_FUNC int fragment_column(uint lane) { return int((lane / 4 & 2) * 2 + lane % 2 * 2); }

@@ -1,4 +1,4 @@
-// The tiles of BM x BN elements that matrix kernels are compiled for: kernel_bm64_bn64_float.
+// Instances of matrix kernels for tiles of BM x BN: kernel_bm64_bn64_float.
 #pragma once
 
 #include "../common.h"

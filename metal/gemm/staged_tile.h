@@ -7,26 +7,26 @@
 
 using namespace metal;
 
-// An operand as staged: kRows rows or columns of the product, and kDepth deep. Along k the elements of one row (column)
-// are neighbours, else those of one k. Lines are padded by 16 bytes, so that the 8 lines of a fragment lie in different
+// kTileWidth rows of A, or columns of B, of kTileK elements each. kAlongK: each row (column) is contiguous, so that a
+// line runs along K; else the elements of each k are. 16 bytes of padding put the 8 lines of a fragment into different
 // banks.
-template <typename T, int kRows, int kDepth, bool kAlongK>
+template <typename T, int kTileWidth, int kTileK, bool kAlongK>
 struct StagedTile {
   using Element = typename Staging<T>::type;
-  using Vector = vec<Element, 4>;  // of which a tile is made, so that its lines are aligned to them
-  static constexpr constant int kK = kDepth;
-  static constexpr constant int kWidth = kRows;
+  using Vector = vec<Element, 4>;  // lines are aligned to it
+  static constexpr constant int kBK = kTileK;
+  static constexpr constant int kWidth = kTileWidth;
   static constexpr constant bool kIsAlongK = kAlongK;
-  static constexpr constant int kStride = (kAlongK ? kK : kRows) + 16 / sizeof(Element);
-  static constexpr constant int kVectors = (kAlongK ? kRows : kK) * kStride / 4;
+  static constexpr constant int kLd = (kAlongK ? kTileK : kTileWidth) + 16 / sizeof(Element);  // elements of a line
+  static constexpr constant int kVectors = (kAlongK ? kTileWidth : kTileK) * kLd / 4;
 
-  static constexpr int index(int k, int i) { return kAlongK ? i * kStride + k : k * kStride + i; }
+  static constexpr int index(int k, int i) { return kAlongK ? i * kLd + k : k * kLd + i; }
 
   METAL_FUNC static threadgroup Element* at(threadgroup Vector* tile, int k, int i) {
     return reinterpret_cast<threadgroup Element*>(tile) + index(k, i);
   }
 
-  // Of neighbours, the first with an even index.
+  // Stores two adjacent elements of a line. The index of the first is even, so that `at` is aligned to the pair.
   METAL_FUNC static void put2(threadgroup Element* at, vec<Element, 2> pair) {
     *reinterpret_cast<threadgroup vec<Element, 2>*>(at) = pair;
   }

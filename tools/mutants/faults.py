@@ -5,18 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 COMMON = "metal/common.h"
-KERNELS = "metal/direct.metal"
-NARROW = "metal/depthwise.metal"
-PARTS = "metal/k_range.h"
-SUMS = "metal/compensated_sum.h"
-PHASES_GEMM = "metal/forward_polyphase.metal"
-ONE_TAP_GEMM = "metal/forward_tiled.metal"
-INPUT_GRAD_GEMM = "metal/input_grad.metal"
-WEIGHT_GRAD_GEMM = "metal/weight_grad.metal"
-GRADIENT_PLACES = "metal/gemm/row_col_index.h"
-PLACES = "metal/coord.h"
-STAGING = "metal/gemm/block_loader.h"
-TILE = "metal/gemm/block_mma.h"
+COORD = "metal/coord.h"
+COMPENSATED_SUM = "metal/compensated_sum.h"
+K_RANGE = "metal/k_range.h"
+DIRECT = "metal/direct.metal"
+DIRECT_TAPS = "metal/direct_taps.h"
+DEPTHWISE = "metal/depthwise.metal"
+FORWARD_POLYPHASE = "metal/forward_polyphase.metal"
+PHASE = "metal/polyphase/phase.h"
+POLYPHASE_LOADER = "metal/polyphase/loader.h"
+K3S2_TAPS = "metal/polyphase/k3s2_taps.h"
+LOOKUP_TAPS = "metal/polyphase/lookup_taps.h"
+POLYPHASE_EPILOGUE = "metal/polyphase/epilogue.h"
+FORWARD_TILED = "metal/forward_tiled.metal"
+INPUT_GRAD = "metal/input_grad.metal"
+WEIGHT_GRAD = "metal/weight_grad.metal"
+FRAGMENT = "metal/gemm/fragment.h"
+BLOCK_MMA = "metal/gemm/block_mma.h"
+BLOCK_LOADER = "metal/gemm/block_loader.h"
+ROW_COL_INDEX = "metal/gemm/row_col_index.h"
 ENCODER = "csrc/kernels.mm"
 OPERATORS = "csrc/operators.cpp"
 ARGUMENTS = "csrc/arguments.cpp"
@@ -52,42 +59,42 @@ class Fault:
 FAULTS = [
     Fault(
         "off-by-one tap",
-        KERNELS,
+        DIRECT,
         "lies_in(o_h, p.height.output) && kw < p.width.taps;",
         "lies_in(o_h, p.height.output) && kw < p.width.taps - 1;",
         "the input gradient leaves the last tap of each axis out",
     ),
     Fault(
         "off-by-one input",
-        KERNELS,
+        DIRECT,
         "if (k < p.width.input) {",
         "if (k <= p.width.input) {",
         "the last output reads one voxel past the end of a row",
     ),
     Fault(
         "dropped bias",
-        KERNELS,
+        DIRECT,
         "has_bias ? float(bias[channel + e]) : 0.0f",
         "0.0f",
         "outputs lack the bias",
     ),
     Fault(
         "bias of the group",
-        KERNELS,
+        DIRECT,
         "float(bias[channel + e])",
         "float(bias[o + e])",
         "every group gets the first group's bias",
     ),
     Fault(
         "wrong group",
-        KERNELS,
-        "offset(p.input, of.n, of.group * p.in_channels)",
-        "offset(p.input, of.n, (p.groups - 1 - of.group) * p.in_channels)",
+        DIRECT,
+        "offset(p.input, at.n, at.group * p.in_channels)",
+        "offset(p.input, at.n, (p.groups - 1 - at.group) * p.in_channels)",
         "an output channel reads the inputs of another group",
     ),
     Fault(
         "padding with the wrong sign",
-        KERNELS,
+        DIRECT_TAPS,
         "const int shifted = o + axis.padding;",
         "const int shifted = o - axis.padding;",
         "the output is shifted by twice the padding",
@@ -101,163 +108,163 @@ FAULTS = [
     ),
     Fault(
         "sum in half precision",
-        KERNELS,
+        DIRECT_TAPS,
         "sums[e] += factor * float(filter[at + e * step]);",
         "sums[e] = float(T(sums[e] + factor * float(filter[at + e * step])));",
         "many channels lose digits in float16 and bfloat16",
     ),
     Fault(
         "missing barrier",
-        SUMS,
+        COMPENSATED_SUM,
         "  threadgroup_barrier(mem_flags::mem_threadgroup);\n",
         "",
         "a weight's gradient lacks what the other simdgroups had not yet written",
     ),
     Fault(
         "slices all begin at zero",
-        KERNELS,
-        "const int z = int(position.z + first), tiles = channel_tiles(p.out_channels);",
+        DIRECT,
+        "const int z = int(position.z + z_offset), tiles = channel_tiles(p.out_channels);",
         "const int z = int(position.z), tiles = channel_tiles(p.out_channels);",
         "a large output keeps garbage where the second dispatch should have written",
     ),
     Fault(
         "last row of the bias gradient",
-        KERNELS,
-        "if (m < part.end) {",
-        "if (m < part.end - row) {",
+        DIRECT,
+        "if (m < range.end) {",
+        "if (m < range.end - row) {",
         "the bias learns from all rows but one",
     ),
     Fault(
         "parts that overlap",
-        PARTS,
-        "min(split.length, batch * k_per_sample - first)",
-        "min(split.length + 1, batch * k_per_sample - first)",
+        K_RANGE,
+        "min(split_k.length, batch * k_per_sample - first)",
+        "min(split_k.length + 1, batch * k_per_sample - first)",
         "a weight or bias learns from some positions twice",
     ),
     Fault(
         "part that ends with its sample",
-        PARTS,
+        K_RANGE,
         "return {n, begin, end, terms - (end - begin)};",
         "return {n, begin, end, 0};",
         "a weight or bias learns from the first samples alone",
     ),
     Fault(
         "half a cell off",
-        NARROW,
+        DEPTHWISE,
         "const int i = q + p.depth.padding / 2;",
         "const int i = q + (p.depth.padding + 1) / 2;",
         "the output of a depthwise layer is shifted",
     ),
     Fault(
         "run past the last plane",
-        NARROW,
+        DEPTHWISE,
         "if (d + r < p.depth.input) {",
         "if (d + r <= p.depth.input) {",
         "the input gradient of a depthwise layer is written over the next channel",
     ),
     Fault(
         "output of two inputs",
-        NARROW,
+        DEPTHWISE,
         "k % 3 < p.width.stride ||",
         "k % 3 <= p.width.stride ||",
         "the bias of a depthwise layer learns twice from every second output",
     ),
     Fault(
         "last terms of a part",
-        NARROW,
-        "terms >= kPlainTerms || rows + int(threads.y) >= part.end",
+        DEPTHWISE,
+        "terms >= kPlainTerms || rows + int(threads.y) >= range.end",
         "terms >= kPlainTerms",
         "the weight of a depthwise layer learns from the first positions alone",
     ),
     Fault(
         "fill of the first channels alone",
-        PHASES_GEMM,
-        "(column_tile + 1) * kPhaseColumns + phases - 1)",
-        "column_tile * kPhaseColumns + phases)",
+        POLYPHASE_EPILOGUE,
+        "(column_tile + 1) * kPolyphaseFragsN + phases - 1)",
+        "column_tile * kPolyphaseFragsN + phases)",
         "outputs that no tap reaches keep what was in memory",
     ),
     Fault(
         "fill over results",
-        PHASES_GEMM,
+        PHASE,
         "reached |= phase_of(axis, i) == phase;",
         "reached |= i == phase;",
         "padding moves the bias onto outputs that a tap reaches",
     ),
     Fault(
         "row of channels unmasked",
-        PHASES_GEMM,
+        POLYPHASE_LOADER,
         "  if (count >= 8) {",
         "  if (count > 0) {",
         "what lies behind the last channel is multiplied",
     ),
     Fault(
         "tap of another phase",
-        PHASES_GEMM,
+        PHASE,
         "phase + axis.padding - shift * axis.stride;",
         "phase - axis.padding - shift * axis.stride;",
         "outputs meet the wrong taps where there is padding",
     ),
     Fault(
         "outputs beyond the end",
-        PHASES_GEMM,
+        PHASE,
         "return (axis.quotients - 1) * axis.stride + phase >= axis.output;",
         "return (axis.quotients - 1) * axis.stride + phase > axis.output;",
         "the last row of an odd output is written over the next",
     ),
     Fault(
         "bias of another channel",
-        PHASES_GEMM,
-        "own_bias = bias + z.group * out_channels;",
+        FORWARD_POLYPHASE,
+        "own_bias = bias + z.group * p.out_channels;",
         "own_bias = bias;",
         "every group gets the first group's bias",
     ),
     Fault(
         "missing barrier after staging",
-        PHASES_GEMM,
+        FORWARD_POLYPHASE,
         "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          if (fragment_rows == 1) {",
         "          if (fragment_rows == 1) {",
         "a tile is multiplied before the other threads have brought their part",
     ),
     Fault(
         "missing barrier after the taps of a block",
-        PHASES_GEMM,
-        "          threadgroup_barrier(mem_flags::mem_threadgroup);\n          taps = tables.tap_count;",
-        "          taps = tables.tap_count;",
+        LOOKUP_TAPS,
+        "    threadgroup_barrier(mem_flags::mem_threadgroup);\n    const int taps = tables.tap_count;",
+        "    const int taps = tables.tap_count;",
         "weights of other taps are staged",
     ),
     Fault(
         "halo not cleared",
-        PHASES_GEMM,
-        "stage_row(x_tile + position * kPolyphaseBK, x, 0, 0);",
+        POLYPHASE_LOADER,
+        "load_8(dst + i * dst_step, x, 0, 0);",
         "",
         "outputs at the border learn from what another threadgroup left",
     ),
     Fault(
         "weights beyond the last channel",
-        PHASES_GEMM,
-        "k < c ? outputs : 0",
+        POLYPHASE_LOADER,
+        "k < channels ? outputs : 0",
         "outputs",
         "what lies behind the weight is multiplied",
     ),
     Fault(
         "taps of phases exchanged",
-        PHASES_GEMM,
+        K3S2_TAPS,
         "return phase + 1 - 2 * shift;",
         "return phase + 1 - 2 * (phase - shift);",
         "every second output meets the wrong tap",
     ),
     Fault(
         "second row of fragments",
-        PHASES_GEMM,
+        FORWARD_POLYPHASE,
         "min(t.fragment_rows, int(uint(t.rows + 7) / 8) - simdgroup * t.fragment_rows);",
         "1;",
         "every second 8 voxels hold the bias alone",
     ),
     Fault(
         "last output of an odd width",
-        PHASES_GEMM,
-        "const bool two = !((last & 4) && last_is_beyond(p.width, 1));",
-        "const bool two = true;",
+        K3S2_TAPS,
+        "const bool both = !((last & 4) && last_is_beyond(p.width, 1));",
+        "const bool both = true;",
         "the next row begins with the end of this one",
     ),
     Fault(
@@ -269,7 +276,7 @@ FAULTS = [
     ),
     Fault(
         "bias of the first group",
-        ONE_TAP_GEMM,
+        FORWARD_TILED,
         "float(bias[z.group * p.out_channels + at.outer]);",
         "float(bias[at.outer]);",
         "every group gets the first group's bias",
@@ -290,128 +297,128 @@ FAULTS = [
     ),
     Fault(
         "lines past the last",
-        STAGING,
+        BLOCK_LOADER,
         "const bool all = lines >= kLines && length >= kLength;",
         "const bool all = lines > 0;",
         "what lies behind an operand is multiplied",
     ),
     Fault(
         "half a pair past the end",
-        INPUT_GRAD_GEMM,
-        "if (paired && j0 + kK <= j_end) {",
-        "if (paired) {",
+        INPUT_GRAD,
+        "paired && j0 + kBK <= j_end,",
+        "paired,",
         "what lies behind the gradient of the output is multiplied",
     ),
     Fault(
         "rows of the next tile",
-        INPUT_GRAD_GEMM,
+        INPUT_GRAD,
         "const int rows = min(tile_rows, p.in_channels - c0), j_end",
         "const int rows = p.in_channels - c0, j_end",
         "two threadgroups write the same channels",
     ),
     Fault(
         "missing barrier after a product",
-        WEIGHT_GRAD_GEMM,
-        "gemm.multiply(a, b, part.end - m0);\n      threadgroup_barrier(mem_flags::mem_threadgroup);",
-        "gemm.multiply(a, b, part.end - m0);",
+        WEIGHT_GRAD,
+        "mma.multiply(a, b, range.end - m0);\n      threadgroup_barrier(mem_flags::mem_threadgroup);",
+        "mma.multiply(a, b, range.end - m0);",
         "a tile is overwritten while others still multiply it",
     ),
     Fault(
         "columns of the next group",
-        GRADIENT_PLACES,
-        "at.outer < p.out_channels ? tap : kNoBits",
-        "tap",
+        ROW_COL_INDEX,
+        "at.outer < p.out_channels ? tap_mask : kNoTap",
+        "tap_mask",
         "what lies behind the gradient of the output is multiplied",
     ),
     Fault(
         "taps outside of the output",
-        WEIGHT_GRAD_GEMM,
-        "if (contains(reaching, column[own_column(e, own_row)].tap)) {",
+        WEIGHT_GRAD,
+        "if (are_valid(valid_taps, col[own_column(e, row)].tap_mask)) {",
         "if (true) {",
         "the weight learns from the neighbouring rows",
     ),
     Fault(
         "row taken for a plane",
-        PLACES,
+        COORD,
         "const int row = div(index, size.w), plane = div(row, size.h), outer",
         "const int row = div(index, size.w), plane = div(index, size.h), outer",
         "voxels are looked for where others are",
     ),
     Fault(
         "columns summed once more",
-        WEIGHT_GRAD_GEMM,
-        "    staged[e] = 0;",
+        WEIGHT_GRAD,
+        "    short_sums[e] = 0;",
         "",
         "the bias learns from the first voxels again and again",
     ),
     Fault(
         "bias sums behind sums that are not there",
-        WEIGHT_GRAD_GEMM,
+        WEIGHT_GRAD,
         "split_k.splits > 1 ? split_k.splits : 0",
         "split_k.splits",
         "the bias learns from memory that nobody wrote",
     ),
     Fault(
         "one group's weights of a single split",
-        WEIGHT_GRAD_GEMM,
+        WEIGHT_GRAD,
         "const int at = (group * p.in_channels + c0) * j_end + j0;",
         "const int at = c0 * j_end + j0;",
         "of several groups one learns, from the wrong channels",
     ),
     Fault(
         "bias of the first row of tiles",
-        WEIGHT_GRAD_GEMM,
+        WEIGHT_GRAD,
         "const bool sums_columns = has_bias && tile.x == 0;",
         "const bool sums_columns = has_bias && tile.x == 0 && split == 0;",
         "the bias learns from a part of the volume",
     ),
     Fault(
         "bias of the first taps",
-        WEIGHT_GRAD_GEMM,
+        WEIGHT_GRAD,
         "tap_index(p, at.d + p.depth.padding, at.h",
         "tap_index(p, at.d, at.h",
         "the bias learns nothing from the last plane, and twice from others",
     ),
     Fault(
         "split left out",
-        WEIGHT_GRAD_GEMM,
+        WEIGHT_GRAD,
         "float4 sum = 0;\n      for (int split = 0; split < split_k.splits; ++split) {",
         "float4 sum = 0;\n      for (int split = 0; split + 1 < split_k.splits; ++split) {",
         "the weight gradient lacks the last part of its sum",
     ),
     Fault(
         "place without its carry",
-        PLACES,
+        COORD,
         "    at.h -= size.h.value;\n    ++at.d;",
         "    at.h -= size.h.value;",
         "the weight learns from voxels of another plane",
     ),
     Fault(
         "slice left out",
-        TILE,
-        "for (int s = 0; s < kSlices - 1; ++s) {",
-        "for (int s = 0; s < kSlices - 2; ++s) {",
+        BLOCK_MMA,
+        "for (int s = 0; s < kKSlices - 1; ++s) {",
+        "for (int s = 0; s < kKSlices - 2; ++s) {",
         "where volumes are small, sums lack a part",
     ),
     Fault(
         "slices that do not wait",
-        TILE,
-        "        threadgroup_barrier(mem_flags::mem_threadgroup);\n        if (slice == owner) {",
-        "        if (slice == owner) {",
+        BLOCK_MMA,
+        "        threadgroup_barrier(mem_flags::mem_threadgroup);\n        if (k_slice == owner) {",
+        "        if (k_slice == owner) {",
         "sums are added up before they are there",
     ),
     Fault(
         "columns past the last fragment",
-        TILE,
-        "if (j < columns) {",
-        "if (j + 1 < columns) {",
+        BLOCK_MMA,
+        "if (j < frags_n) {",
+        "if (j + 1 < frags_n) {",
         "the last channels or voxels stay zero",
     ),
     Fault(
         "fragment of another lane",
-        TILE,
-        "int((lane_index / 4 & 4) + lane_index / 2 % 4)",
-        "int((lane_index / 4 & 4) + lane_index % 4)",
+        FRAGMENT,
+        "int((lane / 4 & 4) + lane / 2 % 4)",
+        "int((lane / 4 & 4) + lane % 4)",
         "rows of a tile are written by the wrong lane",
     ),
     Fault(
@@ -514,7 +521,7 @@ FAULTS = [
     ),
     Fault(
         "stated threads",
-        INPUT_GRAD_GEMM,
+        INPUT_GRAD,
         "[[kernel, max_total_threads_per_threadgroup(kGemmThreads)]]",
         "[[kernel]]",
         "Apple's compiler takes registers as it likes, and the pipeline has too few threads",
