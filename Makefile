@@ -6,7 +6,7 @@ clang-format := .venv/bin/clang-format
 native-sources = $(shell find benchmarks csrc metal simulator tests -not -path '*/build/*' | grep -E '\.(h|c|cpp|m|mm|metal)$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-nnunet demo-tutorial test fuzz bench calibrate check-mac wheel-mac mutants lint format clean
+.PHONY: help setup demo demo-nnunet demo-tutorial test fuzz bench model calibrate check-mac wheel-mac mutants lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,11 @@ test: ## run all tests; this is what continuous integration does
 fuzz: setup ## make calls at random and hold them against the CPU; ARGS="--minutes 30"
 	@$(python) tools/fuzz.py $(ARGS)
 
-bench: setup ## the kernels on the calls of 17 networks, beside other ways, on the model of Apple's GPUs
-	@$(python) benchmarks/bench.py $(ARGS)
+bench: setup ## time this machine's device on a network's calls; ARGS="--network unetr"
+	@$(python) -m mps_conv_transpose3d bench $(ARGS)
+
+model: setup ## the kernels on the calls of 17 networks, beside other ways, on the model of Apple's GPUs
+	@$(python) benchmarks/modelled.py $(ARGS)
 
 calibrate: setup ## hold the model of Apple's GPUs against kernels that others have measured
 	@$(python) benchmarks/calibrate.py

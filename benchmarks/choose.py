@@ -1,4 +1,4 @@
-"""Is the plan's choice the best? Every method that can compute a call, timed: on the model, or on a Mac's own GPU.
+"""Is the plan's choice the best? Every algorithm that can compute a call, timed: on the model, or on a Mac's own GPU.
 
     python benchmarks/choose.py ct14 ct30              # of network_shapes.json; all, where none is named
     python benchmarks/choose.py ct14 --ops weight_grad --chips M1 "M3 Max"
@@ -27,38 +27,34 @@ from mps_conv_transpose3d._cases import network_cases
 from problem import OPS, Problem
 
 TOLERANCE = 1.05
-ACCESSES = 3_000_000  # as many choices are compared, less exactly than in bench.py
+ACCESSES = 3_000_000  # as many choices are compared, less exactly than in modelled.py
 ROUNDS, CALLS = 5, 10
 
 
-def methods_of(problem: Problem, cores: int) -> Iterator[tuple[str, bool]]:
+def algorithms_of(problem: Problem, cores: int) -> Iterator[tuple[str, bool]]:
     """Those that can compute it, and whether it is the plan's choice."""
-    chosen = plan_of(problem, cores=cores).steps[0].method.name
-    for name in torch.ops.mps_conv_transpose3d.methods():
-        if plan_of(problem, name, cores).steps[0].method.name == name:
+    chosen = plan_of(problem, cores=cores).algorithm
+    for name in torch.ops.mps_conv_transpose3d.algorithms():
+        if plan_of(problem, name, cores).algorithm == name:
             yield name, name == chosen
 
 
-def modelled(problem: Problem, method: str, chip: Chip) -> float:
-    counted = count(problem, method, chip.cores, ACCESSES)
+def modelled(problem: Problem, algorithm: str, chip: Chip) -> float:
+    counted = count(problem, algorithm, chip.cores, ACCESSES)
     return sum(time_of(dispatch.counters, chip).ms for dispatch in counted.dispatches)
 
 
-def measured(problem: Problem, method: str) -> float:
+def measured(problem: Problem, algorithm: str) -> float:
     """Milliseconds of a call, the least of several rounds."""
     tensors = tensors_of(problem)
-    torch.ops.mps_conv_transpose3d.force_method(method)
-    try:
-        seconds = []
-        for _ in range(ROUNDS + 1):  # the first compiles
-            torch.mps.synchronize()
-            begin = time.perf_counter()
-            for _ in range(CALLS):
-                run(problem, tensors)
-            torch.mps.synchronize()
-            seconds.append((time.perf_counter() - begin) / CALLS)
-    finally:
-        torch.ops.mps_conv_transpose3d.force_method(None)
+    seconds = []
+    for _ in range(ROUNDS + 1):  # the first compiles
+        torch.mps.synchronize()
+        begin = time.perf_counter()
+        for _ in range(CALLS):
+            run(problem, tensors, algorithm)
+        torch.mps.synchronize()
+        seconds.append((time.perf_counter() - begin) / CALLS)
     return 1e3 * min(seconds[1:])
 
 
@@ -76,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     mps_conv_transpose3d.enable()
     simulated = _machine.is_simulated()
     table = Table(
-        "call", "pass", "GPU", "chosen", "ms", "other methods: ms", title="Modelled" if simulated else "Measured"
+        "call", "pass", "GPU", "chosen", "ms", "other algorithms: ms", title="Modelled" if simulated else "Measured"
     )
     ratios = []
     for case in network_cases():
@@ -85,16 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for chip in [CHIPS[name] for name in options.chips] if simulated else [None]:
                 cores = chip.cores if chip else _machine.gpu_cores()
                 times, choice = {}, ""
-                for method, chosen in methods_of(problem, cores):
-                    times[method] = modelled(problem, method, chip) if chip else measured(problem, method)
-                    choice = method if chosen else choice
+                for algorithm, chosen in algorithms_of(problem, cores):
+                    times[algorithm] = modelled(problem, algorithm, chip) if chip else measured(problem, algorithm)
+                    choice = algorithm if chosen else choice
                 best = min(times.values())
                 ratios.append(times[choice] / best)
-                others = sorted((ms, method) for method, ms in times.items() if method != choice)
+                others = sorted((ms, algorithm) for algorithm, ms in times.items() if algorithm != choice)
                 table.add_row(
                     case.name, op, chip.name if chip else _machine.device_name(), choice,
                     f"{times[choice]:.3f}" + (f" ({ratios[-1]:.2f} of the best)" if ratios[-1] > TOLERANCE else ""),
-                    ", ".join(f"{method} {ms:.3f}" for ms, method in others),
+                    ", ".join(f"{algorithm} {ms:.3f}" for ms, algorithm in others),
                 )  # fmt: skip
     console = Console(width=200)
     console.print(table)

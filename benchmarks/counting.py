@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mps_conv_transpose3d import _plan
-from mps_conv_transpose3d._explain import for_planner
+from mps_conv_transpose3d import _planner
 from problem import Problem
 
 if TYPE_CHECKING:
@@ -45,51 +44,27 @@ def tensors_of(problem: Problem) -> dict[str, torch.Tensor]:
     return {name: torch.empty(shape, dtype=dtype, device="mps") for name, shape in shapes.items()}
 
 
-def run(problem: Problem, tensors: dict[str, torch.Tensor]) -> object:
-    c = problem.case
-    bias = tensors.get("bias")
+def run(
+    problem: Problem, tensors: dict[str, torch.Tensor], algorithm: str | None = None, cores: int | None = None
+) -> object:
+    """By our kernels. `algorithm` is one of torch.ops.mps_conv_transpose3d.algorithms(); None: as planned."""
+    c, ours = problem.case, torch.ops.mps_conv_transpose3d
+    x, w, bias = tensors["input"], tensors["weight"], tensors.get("bias")
+    arguments = (c.stride, c.padding, c.output_padding, c.groups, c.dilation)
     if problem.op == "forward":
-        return torch.conv_transpose3d(tensors["input"], tensors["weight"], bias, **c.arguments)
+        return ours.forward(x, w, bias, *arguments, algorithm, cores)
     mask = list(MASKS[problem.op])
     mask[2] = mask[2] and c.bias
-    return torch.ops.aten.convolution_backward(
-        tensors["output"],
-        tensors["input"],
-        tensors["weight"],
-        [c.out_channels] if c.bias else None,
-        c.stride,
-        c.padding,
-        c.dilation,
-        True,
-        c.output_padding,
-        c.groups,
-        mask,
-    )
+    return ours.backward(tensors["output"], x, w, *arguments, mask, algorithm, cores)
 
 
-def plan_of(problem: Problem, method: str | None = None, cores: int = 10) -> _plan.Plan:
-    return _plan.make_plan(
-        _plan.Pass.__members__[problem.op],
-        _plan.DataType.__members__[problem.dtype],
-        for_planner(problem.case),
-        method and _plan.Method.__members__[method],
-        wants_bias_grad=problem.op == "weight_grad" and problem.case.bias,
-        cores=cores,
-    )
+def plan_of(problem: Problem, algorithm: str | None = None, cores: int = 10) -> _planner.Plan:
+    return _planner.plans(problem.case, problem.dtype, cores, algorithm)[problem.op]
 
 
-def count(problem: Problem, method: str | None = None, cores: int = 10, accesses: int = ACCESSES) -> Counted:
-    """As planned for a GPU of so many cores.
-
-    `method` is one of those of `torch.ops.mps_conv_transpose3d.force_method`; None: what the plan chooses.
-    """
+def count(problem: Problem, algorithm: str | None = None, cores: int = 10, accesses: int = ACCESSES) -> Counted:
+    """As planned for a GPU of so many cores, or by an algorithm of the caller's choice."""
     tensors = tensors_of(problem)
-    torch.ops.mps_conv_transpose3d.force_method(method)
-    torch.ops.mps_conv_transpose3d.force_cores(cores)
-    try:
-        with record(accesses) as dispatches:
-            run(problem, tensors)
-    finally:
-        torch.ops.mps_conv_transpose3d.force_method(None)
-        torch.ops.mps_conv_transpose3d.force_cores(None)
-    return Counted(dispatches, 4 * plan_of(problem, method, cores).partial_sums)
+    with record(accesses) as dispatches:
+        run(problem, tensors, algorithm, cores)
+    return Counted(dispatches, 4 * plan_of(problem, algorithm, cores).partial_sums)

@@ -25,54 +25,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Protocol
 
 from chips import Chip
+from mps_conv_transpose3d import _planner
 
 LEFT_OUT = (
     "Modelled, not measured. Left out: latency of memory, bank conflicts, coalescing within a line, instruction fetch, "
     "register spills, the cost of a launch, overlap of dispatches, clocks that sink under load."
 )
 
-LANES = 128  # multiply-adds a cycle and core
-SIMD_WIDTH = 32
-ON_CORE_BYTES = 64  # a cycle and core
-L2_BYTES = 32
-LINE_BYTES = 128
-ATTAINABLE = 0.80  # of peak, by simdgroup matrices: 102 of 128 multiply-adds a cycle measured
+_GPU = _planner.ask(about="gpu")
+CORE = SimpleNamespace(**_GPU["core"])
+CYCLES: dict[str, float] = _GPU["instructions"]  # in which a lane does nothing else
 
-THREADGROUP_MEMORY = 60 * 1024  # of a core
-REGISTERS = 208 * 1024
-MAX_THREADS = 3072
 WORDS_OF_A_THREAD = 32  # beside matrices
-MAX_WORDS = 128
-
-# Cycles in which a lane does nothing else: metal-benchmarks, "Instruction Throughputs"; * our estimate of a sequence.
-CYCLES = {
-    "fma": 1 / ATTAINABLE,
-    "matrix_fma": 1 / ATTAINABLE,
-    "float": 1,
-    "float_divide": 30.65,  # precise: fast math is off
-    "float_special": 8,
-    "convert": 4,
-    "bfloat_convert": 8,  # * add, shift, select
-    "integer": 1,
-    "shift": 4,
-    "multiply": 4,
-    "divide": 40,  # * by way of a float's reciprocal, with two corrections
-    "divide_constant": 13,  # * IMULHI32, shift, add
-    "integer64": 4.68,
-    "multiply64": 16.06,
-    "divide64": 160,  # *
-    "simdgroup": 2.04,
-    "atomic": 8,  # *
-    "access": 1,  # * the slot of a load or store that is given to no multiply-add; its bytes are bounds of their own
-}
-
-# FFMA32 takes 6 cycles, and each of 4 schedulers starts one a cycle: 24 are in flight in a busy core. metal-benchmarks:
-# "ALU utilization maxes out at 24 simds/core" where each instruction waits for the one before.
-IN_FLIGHT_WHEN_BUSY = 24
-# Multiply-adds of one simdgroup that do not wait for each other: those of different matrices, and of one matrix.
+# Where each instruction waits for the one before, a core needs `in_flight_when_busy` simdgroups. Multiply-adds of one
+# simdgroup that do not wait for each other: those of different matrices, and of one matrix.
 INDEPENDENT_MATRIX_FMAS = 4
 
 
@@ -129,13 +99,13 @@ def resident_of(counters: Counters, chip: Chip) -> int:
         Refused: a thread needs more than 128 words.
     """
     words = words_of(counters)
-    if words > MAX_WORDS:
-        raise Refused(f"{words} words of registers in a thread, more than {MAX_WORDS}")
-    threads = math.ceil(counters.threads_per_threadgroup / SIMD_WIDTH) * SIMD_WIDTH
+    if words > CORE.max_words:
+        raise Refused(f"{words} words of registers in a thread, more than {CORE.max_words}")
+    threads = math.ceil(counters.threads_per_threadgroup / CORE.simd_width) * CORE.simd_width
     fit = min(
-        REGISTERS // (4 * words * threads),
-        MAX_THREADS // threads,
-        THREADGROUP_MEMORY // counters.threadgroup_memory if counters.threadgroup_memory else MAX_THREADS,
+        CORE.registers // (4 * words * threads),
+        CORE.max_threads // threads,
+        CORE.threadgroup_memory // counters.threadgroup_memory if counters.threadgroup_memory else CORE.max_threads,
     )
     # A grid that does not fill the cores is spread over them.
     return max(1, min(fit, math.ceil(counters.threadgroups / chip.cores)))
@@ -143,9 +113,9 @@ def resident_of(counters: Counters, chip: Chip) -> int:
 
 def latency_of(counters: Counters, resident: int) -> float:
     """How much longer arithmetic takes because a core has too few simdgroups to hide its latency."""
-    simdgroups = resident * math.ceil(counters.threads_per_threadgroup / SIMD_WIDTH)
+    simdgroups = resident * math.ceil(counters.threads_per_threadgroup / CORE.simd_width)
     matrices = counters.issued["matrix_fma"] > counters.issued["fma"]
-    return max(1.0, IN_FLIGHT_WHEN_BUSY / (simdgroups * (INDEPENDENT_MATRIX_FMAS if matrices else 1)))
+    return max(1.0, CORE.in_flight_when_busy / (simdgroups * (INDEPENDENT_MATRIX_FMAS if matrices else 1)))
 
 
 def time_of(counters: Counters, chip: Chip) -> Modelled:
@@ -156,12 +126,12 @@ def time_of(counters: Counters, chip: Chip) -> Modelled:
     """
     resident = resident_of(counters, chip)
     latency = latency_of(counters, resident)
-    cycles = sum(CYCLES[name] * lanes for name, lanes in counters.issued.items()) / LANES
+    cycles = sum(CYCLES[name] * lanes for name, lanes in counters.issued.items()) / CORE.lanes
     read, written = counters.traffic(chip.cache_bytes, resident * chip.cores)
     seconds = {
         "arithmetic": latency * cycles / chip.cycles_per_second,
-        "on_core": (counters.device_bytes + counters.threadgroup_bytes) / ON_CORE_BYTES / chip.cycles_per_second,
-        "lines": counters.lines * LINE_BYTES / L2_BYTES / chip.cycles_per_second,
+        "on_core": (counters.device_bytes + counters.threadgroup_bytes) / CORE.on_core_bytes / chip.cycles_per_second,
+        "lines": counters.lines * CORE.line_bytes / CORE.l2_bytes / chip.cycles_per_second,
         "memory": (read + written) / (chip.bandwidth * 1e9),
     }
     bound = max(seconds, key=lambda name: seconds[name])
@@ -181,7 +151,7 @@ def time_of(counters: Counters, chip: Chip) -> Modelled:
 def limit_of(useful_fma: float, compulsory_bytes: float, chip: Chip) -> Limit:
     """The limit of an operation, however many dispatches it takes."""
     seconds = {
-        "arithmetic": useful_fma / (ATTAINABLE * LANES * chip.cycles_per_second),
+        "arithmetic": useful_fma / (CORE.attainable * CORE.lanes * chip.cycles_per_second),
         "memory": compulsory_bytes / (chip.bandwidth * 1e9),
     }
     bound = max(seconds, key=lambda name: seconds[name])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model import LINE_BYTES
+from model import CORE
 from mps_conv_transpose3d._cases import Case
 
 OPS = ("forward", "input_grad", "weight_grad")
@@ -86,5 +86,5 @@ class Problem:
         index = np.arange(self.batch * self.case.out_channels)
         for found, axis in zip(places, self.axes):
             index = (index[:, None] * axis[-1] + found).ravel()
-        lines = self.bytes_of(1) * index // LINE_BYTES
-        return LINE_BYTES * (1 + int(np.count_nonzero(np.diff(lines))))
+        lines = self.bytes_of(1) * index // CORE.line_bytes
+        return CORE.line_bytes * (1 + int(np.count_nonzero(np.diff(lines))))

@@ -1,4 +1,4 @@
-"""The list of records that `make bench` writes: ours as counted, peers as their ideal passes, on one chip's model."""
+"""The list of records that `make model` writes: ours as counted, peers as their ideal passes, on one chip's model."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ foreach(source IN LISTS SOURCES)
   append_source("${source}")
   file(WRITE "${TEXTS}/${name}.metal" "${text}")
   string(APPEND strings "const char k_${name}[] = R\"METAL(${text})METAL\";\n")
-  string(APPEND cases "    case ShaderFile::${name}:\n      return k_${name};\n")
+  string(APPEND cases "    case Library::${name}:\n      return k_${name};\n")
 endforeach()
 file(WRITE "${OUTPUT}" "#include \"shader_source.h\"
 
@@ -49,9 +49,11 @@ namespace mps_conv_transpose3d {
 namespace {
 ${strings}}  // namespace
 
-const char* shader_source(ShaderFile file) {
-  switch (file) {
-${cases}  }
+const char* shader_source(Library library) {
+  switch (library) {
+${cases}    case Library::none:
+      break;
+  }
   return nullptr;
 }
 

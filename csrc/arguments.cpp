@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "integers.h"
+#include "planner/integers.h"
 
 namespace mps_conv_transpose3d {
 namespace {
@@ -51,9 +51,9 @@ bool passes_generic_checks(const at::Tensor& input, const at::Tensor& weight, co
 
 // As CPU PyTorch reads them: it keeps hyper-parameters in `int`, so that their low 32 bits are what it checks and
 // prints. A stride of one input and a dilation of one tap have no effect here, whatever their size.
-Geometry as_cpu_reads(const Geometry& g) {
+ProblemSize as_cpu_reads(const ProblemSize& g) {
   const auto low_bits = [](int64_t value) { return int64_t{static_cast<int32_t>(value)}; };
-  Geometry read = g;
+  ProblemSize read = g;
   for (size_t i = 0; i < 3; ++i) {
     read.stride[i] = g.input[i] > 1 ? low_bits(g.stride[i]) : std::min(g.stride[i], kMaxInt);
     read.dilation[i] = g.kernel[i] > 1 ? low_bits(g.dilation[i]) : std::min(g.dilation[i], kMaxInt);
@@ -63,7 +63,7 @@ Geometry as_cpu_reads(const Geometry& g) {
 }
 
 // What PyTorch's CPU kernel checks, and its mps kernel does not (pytorch issue 169236).
-void check_as_cpu_does(const at::Tensor& weight, const Geometry& g) {
+void check_as_cpu_does(const at::Tensor& weight, const ProblemSize& g) {
   TORCH_CHECK(g.stride[0] > 0 && g.stride[1] > 0 && g.stride[2] > 0,
               "stride should be greater than zero, but got stride_depth: ", g.stride[0],
               " stride_height: ", g.stride[1], " stride_width: ", g.stride[2]);
@@ -91,7 +91,7 @@ void check_size(const char* name, const std::array<int64_t, 3>& values) {
   }
 }
 
-void check_output(const Geometry& g) {
+void check_output(const ProblemSize& g) {
   const auto output = g.output();
   TORCH_CHECK(output[0] > 0 && output[1] > 0 && output[2] > 0, "Given input size per channel: (", g.input[0], " x ",
               g.input[1], " x ", g.input[2], "). Calculated output size per channel: (", output[0], " x ", output[1],
@@ -101,7 +101,7 @@ void check_output(const Geometry& g) {
 // The same call with hyper-parameters that can be multiplied. Throws c10::Error where there is none, in the words of
 // PyTorch's CPU kernel where it refuses the call too.
 // A dilation of one tap only has to exceed output_padding, and a stride of one input that and the output's size.
-Geometry checked(const at::Tensor& weight, Geometry g) {
+ProblemSize checked(const at::Tensor& weight, ProblemSize g) {
   for (size_t i = 0; i < 3; ++i) {
     constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / 2;
     TORCH_CHECK(g.padding[i] <= kMost, "Given padding=", g.padding[i], " at dimension ", i,
@@ -128,8 +128,8 @@ Geometry checked(const at::Tensor& weight, Geometry g) {
 
 }  // namespace
 
-std::optional<Geometry> conv_transpose3d_geometry(const at::Tensor& input, const at::Tensor& weight,
-                                                  const std::optional<at::Tensor>& bias, const Arguments& a) {
+std::optional<ProblemSize> conv_transpose3d_size(const at::Tensor& input, const at::Tensor& weight,
+                                                 const std::optional<at::Tensor>& bias, const Arguments& a) {
   const bool has_bias = bias.has_value() && bias->defined();
   if (!a.transposed || input.dim() != 5 || weight.dim() != 5 || !computed_here(input.scalar_type()) ||
       input.layout() != at::kStrided || weight.layout() != at::kStrided) {
@@ -147,7 +147,7 @@ std::optional<Geometry> conv_transpose3d_geometry(const at::Tensor& input, const
   if (has_bias) {
     check_type(input, *bias);
   }
-  Geometry g;
+  ProblemSize g;
   g.batch = input.size(0);
   g.in_channels = weight.size(0);
   g.out_channels = weight.size(1) * a.groups;
@@ -161,7 +161,7 @@ std::optional<Geometry> conv_transpose3d_geometry(const at::Tensor& input, const
   return checked(weight, g);
 }
 
-void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input, const Geometry& g) {
+void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input, const ProblemSize& g) {
   check_device(input, grad_output, "gradient of the output");
   check_type(input, grad_output);
   TORCH_CHECK(grad_output.dim() == 5,

@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "plan.h"
+#include "planner/plan.h"
 
 namespace mps_conv_transpose3d {
 
@@ -16,14 +16,14 @@ struct Arguments {
   int64_t groups;
 };
 
-// The geometry, if the call is a valid ConvTranspose3d on dense floating-point tensors of the mps device; null if it is
-// another operation, or one that PyTorch's own function refuses in its own words.
-// Throws c10::Error, in the words of PyTorch's CPU kernel, for what PyTorch's mps kernel would not notice.
-std::optional<Geometry> conv_transpose3d_geometry(const at::Tensor& input, const at::Tensor& weight,
-                                                  const std::optional<at::Tensor>& bias, const Arguments& arguments);
+// The size of the problem, if the call is a valid ConvTranspose3d on dense floating-point tensors of the mps device;
+// null if it is another operation, or one that PyTorch's own function refuses in its own words. Throws c10::Error, in
+// the words of PyTorch's CPU kernel, for what PyTorch's mps kernel would not notice.
+std::optional<ProblemSize> conv_transpose3d_size(const at::Tensor& input, const at::Tensor& weight,
+                                                 const std::optional<at::Tensor>& bias, const Arguments& arguments);
 
 // Throws c10::Error if grad_output has not the shape of the output.
-void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input, const Geometry& geometry);
+void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input, const ProblemSize& size);
 
 DataType data_type(const at::Tensor& tensor);
 

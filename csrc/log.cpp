@@ -14,7 +14,7 @@ std::ostream& operator<<(std::ostream& out, const std::array<int64_t, 3>& size) 
   return out << size[0] << 'x' << size[1] << 'x' << size[2];
 }
 
-std::string line_of(const Geometry& g, const std::string& choice, const char* why) {
+std::string line_of(const ProblemSize& g, const std::string& choice, const char* why) {
   std::ostringstream line;
   line << "mps_conv_transpose3d: input " << g.batch << 'x' << g.in_channels << 'x' << g.input << ", weight "
        << g.in_channels << 'x' << g.out_channels / g.groups << 'x' << g.kernel << ", stride " << g.stride
@@ -33,10 +33,10 @@ bool is_logging() {
   return logging;
 }
 
-void log_call(const Geometry& geometry, const std::string& choice, const char* why) {
+void log_call(const ProblemSize& size, const std::string& choice, const char* why) {
   static std::mutex mutex;
   static auto* const said = new std::unordered_set<std::string>;  // never destroyed: threads may outlive the end
-  const std::string line = line_of(geometry, choice, why);
+  const std::string line = line_of(size, choice, why);
   const std::lock_guard<std::mutex> lock(mutex);
   if (said->insert(line).second) {
     std::fputs(line.c_str(), stderr);

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "problem.h"
+#include "planner/problem.h"
 
 namespace mps_conv_transpose3d {
 
@@ -11,6 +11,6 @@ namespace mps_conv_transpose3d {
 bool is_logging();
 
 // Says of a call what computes it and why, unless that was said before.
-void log_call(const Geometry& geometry, const std::string& choice, const char* why);
+void log_call(const ProblemSize& size, const std::string& choice, const char* why);
 
 }  // namespace mps_conv_transpose3d

@@ -11,11 +11,12 @@
 #include <ATen/ops/empty.h>
 
 #include <atomic>
+#include <cstdlib>
 
 #include "arguments.h"
-#include "kernels.h"
+#include "encoding.h"
 #include "log.h"
-#include "plan.h"
+#include "planner/plan.h"
 
 namespace mps_conv_transpose3d {
 namespace {
@@ -47,79 +48,158 @@ std::atomic<Backend> current_backend{Backend::none};
 
 bool is_kernels(Backend backend) { return backend == Backend::kernels && !unavailable_reason(); }
 
-// The Python package's operator of this name, if there is one.
-template <typename Signature>
-std::optional<c10::TypedOperatorHandle<Signature>> composite(const char* name) {
+// Calls the Python package's operator of this name, if there is one.
+template <typename Signature, typename... Args>
+auto call_composite(const char* name, const Args&... args)
+    -> std::optional<typename c10::guts::function_traits<Signature>::return_type> {
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "");
-  return op.hasKernelForDispatchKey(c10::DispatchKey::MPS) ? std::optional(op.typed<Signature>()) : std::nullopt;
-}
-
-std::atomic<std::optional<Method>> forced_method{std::nullopt};
-std::atomic<std::optional<Device>> forced_device{std::nullopt};
-
-Device device() {
-  const std::optional<Device> forced = forced_device;
-  return forced ? *forced : current_device();
-}
-
-Plan plan_of(Pass pass, const at::Tensor& input, const Geometry& geometry, const KernelParams& params,
-             bool wants_bias_grad = false) {
-  const std::optional<Method> forced = forced_method;
-  const Plan plan = make_plan(pass, data_type(input), params, device(), forced, wants_bias_grad);
-  if (is_logging()) {
-    log_call(geometry, explain(plan), forced ? "the method is forced" : "the least time by the planner's model");
+  if (!op.hasKernelForDispatchKey(c10::DispatchKey::MPS)) {
+    return std::nullopt;
   }
-  return plan;
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return op.typed<Signature>().call(args...);
 }
 
-std::array<int64_t, 5> output_sizes(const Geometry& g) {
-  const auto output = g.output();
-  return {g.batch, g.out_channels, output[0], output[1], output[2]};
+// Plans for whoever makes a call: how, and on which GPU.
+class Planner {
+ public:
+  explicit Planner(const Preference& preference)
+      : preference_(preference), gpu_(preference.cores ? Gpu{*preference.cores} : current_gpu()) {}
+
+  Plan plan(Pass pass, const at::Tensor& input, const ProblemSize& size, const KernelParams& params,
+            bool wants_bias_grad = false) const {
+    const Plan plan = make_plan(pass, data_type(input), params, gpu_, preference_.algorithm, wants_bias_grad);
+    if (is_logging()) {
+      const bool is_preferred = plan.dispatches[0]->kernel.algorithm == preference_.algorithm;
+      log_call(size, explain(plan), is_preferred ? "the caller asked for it" : "the least time by the planner's model");
+    }
+    return plan;
+  }
+
+ private:
+  const Preference& preference_;
+  const Gpu gpu_;
+};
+
+std::array<int64_t, 5> output_sizes(const ProblemSize& size) {
+  const auto output = size.output();
+  return {size.batch, size.out_channels, output[0], output[1], output[2]};
 }
 
-constexpr std::pair<Backend, const char*> kBackendNames[] = {{Backend::kernels, "kernels"},
-                                                             {Backend::composite, "composite"}};
+// The result by the kernels; null where the problem is too large for them.
+std::optional<at::Tensor> compute_output(const at::Tensor& input, const at::Tensor& weight,
+                                         const std::optional<at::Tensor>& bias, const Arguments& arguments,
+                                         const ProblemSize& size, const Planner& planner) {
+  const at::Tensor x = readable(input);
+  const at::Tensor output = at::empty(output_sizes(size), input.options(), result_format(input, weight, arguments));
+  const auto params = make_params(size, strides_of(x), strides_of(output));
+  if (!params) {
+    return std::nullopt;
+  }
+  const at::Tensor w = weight.contiguous();
+  const at::Tensor b = bias.has_value() && bias->defined() ? bias->contiguous() : at::Tensor();
+  encode(planner.plan(Pass::forward, input, size, *params), *params, {&x, &w, &output, b.defined() ? &b : nullptr});
+  return output;
+}
+
+// The gradients that the mask asks for, by the kernels; null where the problem is too large for them.
+std::optional<Gradients> compute_gradients(const at::Tensor& grad_output, const at::Tensor& input,
+                                           const at::Tensor& weight, const Arguments& arguments,
+                                           std::array<bool, 3> output_mask, const ProblemSize& size,
+                                           const Planner& planner) {
+  const auto format = result_format(input, weight, arguments);
+  const at::Tensor gy = readable(grad_output);
+  const at::Tensor grad_input = output_mask[0] ? at::empty(input.sizes(), input.options(), format) : at::Tensor();
+  const at::Tensor x = output_mask[1] ? readable(input) : at::Tensor();
+  // The gradient of the bias has no use for strides of the input.
+  const auto params_with = [&](const at::Tensor& tensor) {
+    const Strides5 strides = tensor.defined() ? strides_of(tensor) : contiguous_strides(size.in_channels, size.input);
+    return make_params(size, strides, strides_of(gy));
+  };
+  const auto grad_input_params = params_with(grad_input), params = params_with(x);
+  if (!grad_input_params || !params) {
+    return std::nullopt;
+  }
+  if (output_mask[0]) {
+    const at::Tensor w = weight.contiguous();
+    encode(planner.plan(Pass::input_grad, input, size, *grad_input_params), *grad_input_params,
+           {&grad_input, &w, &gy, nullptr});
+  }
+  at::Tensor grad_weight, grad_bias;
+  if (output_mask[2]) {
+    grad_bias = at::empty({size.out_channels}, weight.options());
+  }
+  bool has_bias_grad = false;
+  if (output_mask[1]) {
+    grad_weight = at::empty(weight.sizes(), weight.options());
+    const Plan plan = planner.plan(Pass::weight_grad, input, size, *params, output_mask[2]);
+    has_bias_grad = plan.has_bias_grad;
+    encode(plan, *params, {&x, &grad_weight, &gy, has_bias_grad ? &grad_bias : nullptr});
+    grad_weight = grad_weight.contiguous(format);
+  }
+  if (output_mask[2] && !has_bias_grad) {
+    encode(planner.plan(Pass::bias_grad, input, size, *params), *params, {nullptr, nullptr, &gy, &grad_bias});
+  }
+  return Gradients{grad_input, grad_weight, grad_bias};
+}
+
+void check_kernels_serve(bool is_ours) {
+  const auto& reason = unavailable_reason();
+  TORCH_CHECK(!reason, "mps_conv_transpose3d: ", *reason);
+  TORCH_CHECK(is_ours, "mps_conv_transpose3d: not a ConvTranspose3d that the kernels compute");
+}
 
 }  // namespace
 
 void set_backend(Backend backend) { current_backend.store(backend, std::memory_order_relaxed); }
 Backend backend() { return current_backend.load(std::memory_order_relaxed); }
 
-Backend backend_named(const std::string& name) {
-  for (const auto& [backend, its_name] : kBackendNames) {
-    if (name == its_name) {
-      return backend;
-    }
+Preference preference_of(const std::optional<std::string>& algorithm, std::optional<int64_t> cores) {
+  Preference preference;
+  if (algorithm) {
+    preference.algorithm = algorithm_named(*algorithm);
+    TORCH_CHECK(preference.algorithm, "mps_conv_transpose3d: no algorithm is named ", *algorithm);
   }
-  TORCH_CHECK(false, "mps_conv_transpose3d: no backend is named ", name);
-}
-
-std::optional<std::string> name_of(Backend backend) {
-  for (const auto& [named, name] : kBackendNames) {
-    if (named == backend) {
-      return name;
-    }
+  if (cores) {
+    TORCH_CHECK(*cores > 0 && *cores < 1 << 16, "mps_conv_transpose3d: no GPU has ", *cores, " cores");
+    preference.cores = static_cast<int>(*cores);
   }
-  return std::nullopt;
+  return preference;
 }
 
-std::vector<std::string> methods() {
-  std::vector<std::string> names;
-  for (size_t i = 0; i < kMethods; ++i) {
-    names.emplace_back(name_of(static_cast<Method>(i)));
-  }
-  return names;
+const Preference& preference_of_all_calls() {
+  static const Preference preference = [] {
+    const char* name = std::getenv("MPS_CONV_TRANSPOSE3D_ALGORITHM");
+    return preference_of(name && *name ? std::optional<std::string>(name) : std::nullopt, std::nullopt);
+  }();
+  return preference;
 }
 
-void force_method(std::optional<std::string> name) {
-  const auto method = name ? method_named(*name) : std::nullopt;
-  TORCH_CHECK(method || !name, "mps_conv_transpose3d: no method is named ", *name);
-  forced_method = method;
+at::Tensor forward(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                   at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
+                   at::IntArrayRef dilation, std::optional<std::string> algorithm, std::optional<int64_t> cores) {
+  const Preference preference = preference_of(algorithm, cores);
+  const Arguments arguments{stride, padding, dilation, output_padding, true, groups};
+  const auto size = conv_transpose3d_size(input, weight, bias, arguments);
+  check_kernels_serve(size.has_value());
+  const auto output = compute_output(input, weight, bias, arguments, *size, Planner(preference));
+  check_kernels_serve(output.has_value());
+  return *output;
 }
 
-void force_cores(std::optional<int64_t> cores) {
-  TORCH_CHECK(!cores || (*cores > 0 && *cores < 1 << 16), "mps_conv_transpose3d: no GPU has ", *cores, " cores");
-  forced_device = cores ? std::optional(Device{static_cast<int>(*cores)}) : std::nullopt;
+Gradients backward(const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
+                   at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
+                   at::IntArrayRef dilation, std::array<bool, 3> output_mask, std::optional<std::string> algorithm,
+                   std::optional<int64_t> cores) {
+  const Preference preference = preference_of(algorithm, cores);
+  const Arguments arguments{stride, padding, dilation, output_padding, true, groups};
+  const auto size = conv_transpose3d_size(input, weight, std::nullopt, arguments);
+  check_kernels_serve(size.has_value());
+  check_grad_output(grad_output, input, *size);
+  const auto gradients =
+      compute_gradients(grad_output, input, weight, arguments, output_mask, *size, Planner(preference));
+  check_kernels_serve(gradients.has_value());
+  return *gradients;
 }
 
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
@@ -128,84 +208,45 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
                        bool cudnn_enabled, bool allow_tf32) {
   const Arguments arguments{stride, padding, dilation, output_padding, transposed, groups};
   const Backend serving = backend();
-  const auto geometry =
-      serving == Backend::none ? std::nullopt : conv_transpose3d_geometry(input, weight, bias, arguments);
-  if (geometry && is_kernels(serving)) {
-    const at::Tensor x = readable(input);
-    const at::Tensor output =
-        at::empty(output_sizes(*geometry), input.options(), result_format(input, weight, arguments));
-    if (const auto params = make_params(*geometry, strides_of(x), strides_of(output))) {
-      const at::Tensor w = weight.contiguous();
-      const at::Tensor b = bias.has_value() && bias->defined() ? bias->contiguous() : at::Tensor();
-      encode(plan_of(Pass::forward, input, *geometry, *params), *params, {&x, &w, &output, b.defined() ? &b : nullptr});
-      return output;
+  const auto size = serving == Backend::none ? std::nullopt : conv_transpose3d_size(input, weight, bias, arguments);
+  if (size && is_kernels(serving)) {
+    if (auto output = compute_output(input, weight, bias, arguments, *size, Planner(preference_of_all_calls()))) {
+      return *output;
     }
   }
-  if (geometry) {
-    if (const auto op = composite<decltype(convolution)>("mps_conv_transpose3d::composite_convolution")) {
-      const at::AutoDispatchBelowADInplaceOrView below_autograd;
-      return op->call(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups, benchmark,
-                      deterministic, cudnn_enabled, allow_tf32);
+  if (size) {
+    if (auto output = call_composite<decltype(convolution)>(
+            "mps_conv_transpose3d::composite_convolution", input, weight, bias, stride, padding, dilation, transposed,
+            output_padding, groups, benchmark, deterministic, cudnn_enabled, allow_tf32)) {
+      return *output;
     }
   }
   return at::native::_convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups,
                                   benchmark, deterministic, cudnn_enabled, allow_tf32);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
-    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
-    at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
-    bool transposed, at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> output_mask) {
+Gradients convolution_backward(const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
+                               at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding,
+                               at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding,
+                               int64_t groups, std::array<bool, 3> output_mask) {
   const Arguments arguments{stride, padding, dilation, output_padding, transposed, groups};
   const Backend serving = backend();
-  const auto geometry =
-      serving == Backend::none ? std::nullopt : conv_transpose3d_geometry(input, weight, std::nullopt, arguments);
-  if (geometry) {
-    check_grad_output(grad_output, input, *geometry);
+  const auto size =
+      serving == Backend::none ? std::nullopt : conv_transpose3d_size(input, weight, std::nullopt, arguments);
+  if (size) {
+    check_grad_output(grad_output, input, *size);
   }
-  if (geometry && is_kernels(serving)) {
-    const auto format = result_format(input, weight, arguments);
-    const at::Tensor gy = readable(grad_output);
-    const at::Tensor grad_input = output_mask[0] ? at::empty(input.sizes(), input.options(), format) : at::Tensor();
-    const at::Tensor x = output_mask[1] ? readable(input) : at::Tensor();
-    // The gradient of the bias has no use for strides of the input.
-    const auto params_with = [&](const at::Tensor& tensor) {
-      const Strides5 strides =
-          tensor.defined() ? strides_of(tensor) : contiguous_strides(geometry->in_channels, geometry->input);
-      return make_params(*geometry, strides, strides_of(gy));
-    };
-    const auto grad_input_params = params_with(grad_input), params = params_with(x);
-    if (grad_input_params && params) {
-      const auto make_gradient = [&](at::IntArrayRef sizes) { return at::empty(sizes, weight.options()); };
-      at::Tensor grad_weight, grad_bias;
-      if (output_mask[0]) {
-        const at::Tensor w = weight.contiguous();
-        encode(plan_of(Pass::input_grad, input, *geometry, *grad_input_params), *grad_input_params,
-               {&grad_input, &w, &gy, nullptr});
-      }
-      bool has_bias_grad = false;
-      if (output_mask[2]) {
-        grad_bias = make_gradient({geometry->out_channels});
-      }
-      if (output_mask[1]) {
-        grad_weight = make_gradient(weight.sizes());
-        const Plan plan = plan_of(Pass::weight_grad, input, *geometry, *params, output_mask[2]);
-        has_bias_grad = plan.has_bias_grad;
-        encode(plan, *params, {&x, &grad_weight, &gy, has_bias_grad ? &grad_bias : nullptr});
-        grad_weight = grad_weight.contiguous(format);
-      }
-      if (output_mask[2] && !has_bias_grad) {
-        encode(plan_of(Pass::bias_grad, input, *geometry, *params), *params, {nullptr, nullptr, &gy, &grad_bias});
-      }
-      return {grad_input, grad_weight, grad_bias};
+  if (size && is_kernels(serving)) {
+    if (auto gradients = compute_gradients(grad_output, input, weight, arguments, output_mask, *size,
+                                           Planner(preference_of_all_calls()))) {
+      return *gradients;
     }
   }
-  if (geometry) {
-    if (const auto op =
-            composite<decltype(convolution_backward)>("mps_conv_transpose3d::composite_convolution_backward")) {
-      const at::AutoDispatchBelowADInplaceOrView below_autograd;
-      return op->call(grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed, output_padding,
-                      groups, output_mask);
+  if (size) {
+    if (auto gradients = call_composite<decltype(convolution_backward)>(
+            "mps_conv_transpose3d::composite_convolution_backward", grad_output, input, weight, bias_sizes, stride,
+            padding, dilation, transposed, output_padding, groups, output_mask)) {
+      return *gradients;
     }
   }
   return at::native::convolution_backward(grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed,

@@ -9,7 +9,8 @@
 #include <optional>
 #include <string>
 #include <tuple>
-#include <vector>
+
+#include "planner/algorithms.h"
 
 namespace mps_conv_transpose3d {
 
@@ -21,9 +22,29 @@ enum class Backend { none, kernels, composite };
 void set_backend(Backend backend);
 Backend backend();
 
-// Throws c10::Error if there is no such backend; "kernels" or "composite".
-Backend backend_named(const std::string& name);
-std::optional<std::string> name_of(Backend backend);
+// How a call is to be computed, where it can be so.
+struct Preference {
+  const Algorithm* algorithm = nullptr;  // null: what the planner's model expects to be the fastest
+  std::optional<int> cores;              // those of the GPU to plan for; none: this one's
+};
+
+// Throws c10::Error if no algorithm is named so, or no GPU has so many cores.
+Preference preference_of(const std::optional<std::string>& algorithm, std::optional<int64_t> cores);
+
+// That of MPS_CONV_TRANSPOSE3D_ALGORITHM, which is read once. Throws c10::Error if no algorithm is named so.
+const Preference& preference_of_all_calls();
+
+using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;  // of input, weight and bias
+
+// ConvTranspose3d by the kernels alone, for tests and benchmarks. input: [N, C, D, H, W], weight: [C, O / groups, kD,
+// kH, kW]. Throws c10::Error where they cannot compute it, and for what PyTorch's CPU operator refuses.
+at::Tensor forward(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                   at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
+                   at::IntArrayRef dilation, std::optional<std::string> algorithm, std::optional<int64_t> cores);
+Gradients backward(const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
+                   at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
+                   at::IntArrayRef dilation, std::array<bool, 3> output_mask, std::optional<std::string> algorithm,
+                   std::optional<int64_t> cores);
 
 // aten::_convolution. What is not a ConvTranspose3d that we compute goes on to PyTorch's own function.
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
@@ -32,10 +53,10 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
                        bool cudnn_enabled, bool allow_tf32);
 
 // aten::convolution_backward: the gradients of input, weight and bias that output_mask asks for.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
-    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
-    at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
-    bool transposed, at::IntArrayRef output_padding, int64_t groups, std::array<bool, 3> output_mask);
+Gradients convolution_backward(const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
+                               at::OptionalIntArrayRef bias_sizes, at::IntArrayRef stride, at::IntArrayRef padding,
+                               at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding,
+                               int64_t groups, std::array<bool, 3> output_mask);
 
 // torch 2.5 brought autocast to mps.
 #if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 5
@@ -50,16 +71,5 @@ at::Tensor conv_transpose3d_autocast(c10::DispatchKeySet keys, const at::Tensor&
                                      const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                                      at::IntArrayRef padding, at::IntArrayRef output_padding, int64_t groups,
                                      at::IntArrayRef dilation);
-
-// The names that force_method() takes.
-std::vector<std::string> methods();
-
-// Has every call use this method wherever it can compute the problem, until it is called with none: for tests, which so
-// reach every kernel with small tensors. Throws c10::Error if there is no such method.
-void force_method(std::optional<std::string> name);
-
-// Has every call be planned for a GPU of so many cores, until it is called with none: for benchmarks. Throws c10::Error
-// for fewer than one.
-void force_cores(std::optional<int64_t> cores);
 
 }  // namespace mps_conv_transpose3d

@@ -3,9 +3,9 @@
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
-#include "kernels.h"
+#include "encoding.h"
 #include "operators.h"
-#include "plan_json.h"
+#include "planner/json.h"
 
 namespace mps_conv_transpose3d {
 namespace {
@@ -35,9 +35,22 @@ class Registration {
 #endif
 };
 
+constexpr std::pair<Backend, const char*> kBackendNames[] = {{Backend::kernels, "kernels"},
+                                                             {Backend::composite, "composite"}};
+
+Backend backend_named(const std::string& name) {
+  for (const auto& [backend, its_name] : kBackendNames) {
+    if (name == its_name) {
+      return backend;
+    }
+  }
+  TORCH_CHECK(false, "mps_conv_transpose3d: no backend is named ", name);
+}
+
 void serve(std::optional<std::string> backend) {
   const Backend chosen = backend ? backend_named(*backend) : Backend::none;
   if (chosen != Backend::none) {
+    preference_of_all_calls();  // throws now rather than in a call
     // Never undone: another thread may be in a call, and PyTorch's dispatcher may be gone when the process ends.
     static const Registration* const registration = new Registration;
     (void)registration;
@@ -45,16 +58,38 @@ void serve(std::optional<std::string> backend) {
   set_backend(chosen);
 }
 
-std::optional<std::string> serving() { return name_of(backend()); }
+std::optional<std::string> serving() {
+  for (const auto& [named, name] : kBackendNames) {
+    if (named == backend()) {
+      return name;
+    }
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> algorithms() {
+  std::vector<std::string> names;
+  for (const Algorithm& algorithm : kAlgorithms) {
+    names.emplace_back(algorithm.name);
+  }
+  return names;
+}
 
 TORCH_LIBRARY(mps_conv_transpose3d, m) {
   m.def("serve(str? backend) -> ()", &serve);
   m.def("serving() -> str?", &serving);
   m.def("unavailable_reason() -> str?", [] { return unavailable_reason(); });
-  m.def("methods() -> str[]", &methods);
-  m.def("force_method(str? name) -> ()", &force_method);
-  m.def("force_cores(int? cores) -> ()", &force_cores);
-  m.def("plan(str request) -> str", &plan_json);
+  m.def("algorithms() -> str[]", &algorithms);
+  m.def("plan(str question) -> str", &answer);
+  m.def(
+      "forward(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] output_padding, "
+      "int groups, int[] dilation, str? algorithm=None, int? cores=None) -> Tensor",
+      &forward);
+  m.def(
+      "backward(Tensor grad_output, Tensor input, Tensor weight, int[] stride, int[] padding, int[] output_padding, "
+      "int groups, int[] dilation, bool[3] output_mask, str? algorithm=None, int? cores=None) "
+      "-> (Tensor, Tensor, Tensor)",
+      &backward);
   // What the Python package makes of plain PyTorch operations. A program without Python has no kernels for these.
   m.def(
       "composite_convolution(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, "

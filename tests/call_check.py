@@ -18,7 +18,6 @@ from calls import (
     Call,
     Convolution,
     elements_of,
-    forced,
     hyper_parameters_of,
     is_legal,
     is_mixed,
@@ -26,7 +25,7 @@ from calls import (
     tensors_of,
 )
 from definition import conv_transpose3d_by_definition
-from mps_conv_transpose3d import _explain, _machine
+from mps_conv_transpose3d import _planner
 from mps_conv_transpose3d._arguments import Geometry
 from reference import DTYPES, Tensors, largest, map_tensors, unit_in_last_place
 
@@ -70,7 +69,7 @@ class Observation:
     """How one result of a legal call compares."""
 
     what: str
-    method: str
+    algorithm: str
     dtype: str
     of_allowed: float  # the largest error of an element, over what it is allowed
     root_factor: float  # the largest of an element (error_bound.py)
@@ -82,8 +81,7 @@ def check(call: Call, backend: str = "kernels") -> list[Observation] | Refusal:
     """Makes a call on device `mps`. Raises AssertionError where it is not right; else tells how it went."""
     tensors = tensors_of(call, "mps")
     before = map_tensors(_storage_of, tensors)
-    with forced(call):
-        actual = outcome(lambda: run(call, tensors))
+    actual = outcome(lambda: run(call, tensors))
     torch.mps.synchronize()  # what went wrong on the device is raised here, if it was not before
     for name, tensor in tensors.items():
         assert torch.equal(_storage_of(tensor), before[name]), f"{name}, or what lies around it, has been written to"
@@ -104,7 +102,7 @@ def _storage_of(tensor: torch.Tensor) -> torch.Tensor:
 def _check_places(call: Call, tensors: Tensors, results: Tensors) -> None:
     """They are where a compiled graph, which is made from the predicted strides, looks for them."""
     with FakeTensorMode() as mode:
-        predicted = run(call, map_tensors(mode.from_tensor, tensors))
+        predicted = run(replace(call, algorithm=None, cores=None), map_tensors(mode.from_tensor, tensors))
     for name, result in results.items():
         assert result.device.type == "mps", f"{name} is on {result.device}"
         expected = predicted[name].stride()
@@ -220,19 +218,19 @@ def _compare(
         run(call, map_tensors(function, on_cpu), convolution)
         for function in (torch.Tensor.clone, torch.Tensor.abs, torch.ones_like)
     )
-    methods = methods_of(call, backend)
+    algorithms = algorithms_of(call, backend)
     assert actual.keys() == exact.keys()
     observations = []
     for what in actual:
         sums = error_bound.Sums(exact[what], absolute[what], products[what])
-        observations.append(_observe(call, what, methods[PASSES[what]], actual[what], sums, baseline[what], g))
+        observations.append(_observe(call, what, algorithms[PASSES[what]], actual[what], sums, baseline[what], g))
     return observations
 
 
 def _observe(
     call: Call,
     what: str,
-    method: str,
+    algorithm: str,
     actual: torch.Tensor,
     sums: error_bound.Sums,
     baseline: torch.Tensor,
@@ -242,19 +240,19 @@ def _observe(
     assert actual.shape == exact.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(exact.shape)}"
     assert actual.dtype == dtype, f"{what}: {actual.dtype}, expected {dtype}"
     if exact.numel() == 0:
-        return Observation(what, method, call.dtype, 0, 0, 0, False)
+        return Observation(what, algorithm, call.dtype, 0, 0, 0, False)
     # Beyond the largest number of the dtype a result is infinite.
     limit = 2.0 ** (math.frexp(torch.finfo(dtype).max)[1])
     error = (actual.double().clamp(-limit, limit) - exact.clamp(-limit, limit)).abs()
     if call.values == "integers":
         allowed = error_bound.half_unit(exact.abs(), dtype) if dtype != torch.float32 else torch.zeros_like(exact)
     else:
-        allowed = error_bound.allowed_error(sums, dtype, error_bound.roundings(PASSES[what], method, g))
+        allowed = error_bound.allowed_error(sums, dtype, error_bound.roundings(PASSES[what], algorithm, g))
     wrong = ~(error <= allowed)
     if wrong.any():
         where = tuple(wrong.nonzero()[0].tolist())
         raise AssertionError(
-            f"{what} by {method}: {int(wrong.sum())} of {wrong.numel()} elements are wrong, the first at {where}:"
+            f"{what} by {algorithm}: {int(wrong.sum())} of {wrong.numel()} elements are wrong, the first at {where}:"
             f" {actual[where].item():.9g}, exact {exact[where].item():.9g},"
             f" error {error[where].item():.3g}, allowed {allowed[where].item():.3g}"
         )
@@ -262,7 +260,7 @@ def _observe(
     worst, cpus = largest(error), largest(rounded - exact.clamp(-limit, limit))
     return Observation(
         what,
-        method,
+        algorithm,
         call.dtype,
         of_allowed=largest(error / allowed.clamp(min=1e-300)),
         root_factor=largest(error_bound.root_factor(sums, dtype, error)),
@@ -271,27 +269,17 @@ def _observe(
     )
 
 
-def methods_of(call: Call, backend: str) -> dict[str, str]:
-    """Of each pass the method that computes it: as planned, for dense tensors."""
+def algorithms_of(call: Call, backend: str) -> dict[str, str]:
+    """The algorithm that computes each pass: as planned, for dense tensors."""
     if backend != "kernels":
         return dict.fromkeys(PASSES.values(), "composite")
+    sums_bias = call.bias is not None and call.wants[1] and call.wants[2]
+    case = replace(call.case, bias=sums_bias)
     try:
-        from mps_conv_transpose3d import _plan
-    except ImportError:  # the package was built without pybind11
-        return dict.fromkeys(PASSES.values(), "unknown")
-    planned = _explain.for_planner(call.case)
-    method = None if call.method is None else _plan.Method.__members__[call.method]
-    cores = call.cores or _machine.gpu_cores() or _plan.cores_of(_machine.device_name() or "")
-    methods = {}
-    try:
-        for name in ("forward", "input_grad", "weight_grad"):
-            with_bias = name == "weight_grad" and call.bias is not None and call.wants[1] and call.wants[2]
-            plan = _plan.make_plan(
-                _plan.Pass.__members__[name], _plan.DataType.__members__[call.dtype], planned, method, with_bias, cores
-            )
-            methods[name] = plan.steps[0].method.name if plan.steps else "direct"
-            if with_bias and plan.has_bias_grad:
-                methods["bias_grad"] = methods[name]
+        plans = _planner.plans(case, call.dtype, call.cores, call.algorithm)
     except OverflowError:
         return dict.fromkeys(PASSES.values(), "composite")
-    return {"bias_grad": "direct", **methods}
+    found = {name: str(plan.algorithm) for name, plan in plans.items()}
+    if plans["weight_grad"].has_bias_grad:
+        found["bias_grad"] = found["weight_grad"]
+    return found

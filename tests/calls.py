@@ -5,9 +5,8 @@ random_calls.py generates such calls, call_check.py says what is right.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Union
 
@@ -78,8 +77,8 @@ class Call:
     layouts: dict[str, Layout] = field(default_factory=dict)
     values: str = "normal"
     seed: int = 0
-    method: str | None = None
-    cores: int | None = None
+    algorithm: str | None = None  # of those that the kernels have; None: as planned
+    cores: int | None = None  # of the GPU to plan for; None: this one's
 
     def __repr__(self) -> str:
         """As Python, without what is as usual."""
@@ -185,6 +184,8 @@ Convolution = Callable[..., torch.Tensor]
 
 def run(call: Call, tensors: Tensors, convolution: Convolution = F.conv_transpose3d) -> Tensors:
     """The output and the gradients that are asked for."""
+    if convolution is F.conv_transpose3d and _has_preference(call, tensors):
+        return _by_algorithm(call, tensors)
     names = [name for name in ("input", "weight", "bias") if name in tensors]
     wanted = call.wanted
     by_operator = call.by_operator and convolution is F.conv_transpose3d
@@ -198,6 +199,31 @@ def run(call: Call, tensors: Tensors, convolution: Convolution = F.conv_transpos
     else:
         gradients = torch.autograd.grad(output, [leaves[name] for name in wanted], tensors["grad_output"])
     return {**results, **{f"{name} gradient": gradient for name, gradient in zip(wanted, gradients)}}
+
+
+def _has_preference(call: Call, tensors: Tensors) -> bool:
+    """Whether the kernels compute it by the call's algorithm, or for the call's GPU. What is illegal is PyTorch's."""
+    on_mps = tensors["input"].device.type == "mps" and torch.ops.mps_conv_transpose3d.serving() == "kernels"
+    return on_mps and (call.algorithm, call.cores) != (None, None) and is_legal(call)
+
+
+def _by_algorithm(call: Call, tensors: Tensors) -> Tensors:
+    g = call.geometry
+    assert g is not None
+    ours, preference = torch.ops.mps_conv_transpose3d, (call.algorithm, call.cores)
+    batched = {
+        n: t.unsqueeze(0) if len(call.input) == 4 and n in ("input", "grad_output") else t for n, t in tensors.items()
+    }
+    x, w, arguments = batched["input"], batched["weight"], (g.stride, g.padding, g.output_padding, g.groups, g.dilation)
+    results = {"output": ours.forward(x, w, batched.get("bias"), *arguments, *preference)}
+    if call.wanted and "grad_output" in tensors:
+        mask = [name in call.wanted for name in ("input", "weight", "bias")]
+        gradients = ours.backward(batched["grad_output"], x, w, *arguments, mask, *preference)
+        found = dict(zip(("input", "weight", "bias"), gradients))
+        results.update((f"{name} gradient", found[name]) for name in call.wanted)
+    if len(call.input) == 4:
+        results.update((n, t.squeeze(0)) for n, t in results.items() if n in ("output", "input gradient"))
+    return results
 
 
 def _by_operator(call: Call, tensors: Tensors, wanted: list[str]) -> list[torch.Tensor]:
@@ -218,19 +244,6 @@ def _by_operator(call: Call, tensors: Tensors, wanted: list[str]) -> list[torch.
     if len(call.input) == 4 and "input" in wanted:
         found["input"] = found["input"].squeeze(0)
     return [found[name] for name in wanted]
-
-
-@contextlib.contextmanager
-def forced(call: Call) -> Iterator[None]:
-    """The method and the number of cores that the call names."""
-    ours = torch.ops.mps_conv_transpose3d
-    ours.force_method(call.method)
-    ours.force_cores(call.cores)
-    try:
-        yield
-    finally:
-        ours.force_method(None)
-        ours.force_cores(None)
 
 
 # --- Which are legal ---

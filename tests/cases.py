@@ -31,7 +31,7 @@ def cut_down(case: Case, multiplications: int = 8_000_000) -> Case:
     return case
 
 
-# More arithmetic than one dispatch is given (csrc/plan.cpp): it runs in slices.
+# More arithmetic than one dispatch is given (csrc/planner/plan.cpp): it runs in slices.
 LONG = Case("long", (1, 64, 18, 18, 18), (64, 64, 3, 3, 3), padding=(1, 1, 1))
 
 # The layer that people try first.
@@ -172,27 +172,27 @@ TILE_EDGES += [
 ]
 
 
-# The narrow kernels compute runs of 4 along the depth, from 2x2x2 inputs each, and rows of 32 lanes; direct ones 1, 4
-# or 16 channels. Sums are cut into parts of no fewer than 2048 positions, or of several samples.
-NARROW_EDGES = [
+# The depthwise kernels compute runs of 4 along the depth, from 2x2x2 inputs each, and rows of 32 lanes; direct ones 1,
+# 4 or 16 channels. Sums are cut into parts of no fewer than 2048 positions, or of several samples.
+DEPTHWISE_EDGES = [
     Case(name, input, (input[1], o, 3, 3, 3), bias, (s, s, s), (p, p, p), (op, op, op), (d, d, d), groups)
     for name, input, o, groups, bias, s, p, op, d in [
-        ("narrow_depth_3", (2, 3, 3, 4, 33), 1, 3, True, 2, 1, 0, 1),
-        ("narrow_depth_4", (1, 3, 4, 5, 32), 1, 3, True, 2, 1, 1, 1),
-        ("narrow_depth_5", (1, 2, 5, 1, 31), 1, 2, False, 2, 1, 1, 1),
-        ("narrow_depth_9", (2, 2, 9, 5, 4), 1, 2, True, 2, 3, 0, 1),
-        ("narrow_one_voxel", (3, 4, 1, 1, 1), 1, 4, True, 2, 1, 1, 1),
-        ("narrow_two_outputs", (1, 12, 4, 5, 6), 2, 1, True, 2, 1, 1, 1),
-        ("narrow_groups", (2, 6, 5, 4, 3), 3, 3, True, 2, 1, 0, 1),
-        ("narrow_five_channels", (1, 4, 3, 4, 5), 5, 1, True, 2, 1, 1, 1),
-        ("narrow_seventeen_channels", (1, 17, 3, 4, 5), 18, 1, True, 2, 1, 1, 1),
-        ("narrow_even_padding", (1, 3, 5, 4, 3), 1, 3, True, 2, 2, 1, 1),
-        ("narrow_stride_one", (1, 3, 5, 4, 3), 1, 3, True, 1, 1, 0, 1),
-        ("narrow_stride_three", (1, 3, 5, 4, 3), 1, 3, True, 3, 1, 2, 1),
-        ("narrow_stride_four", (1, 3, 2, 4, 3), 1, 3, True, 4, 1, 1, 1),
-        ("narrow_dilation", (1, 3, 5, 4, 3), 1, 3, True, 2, 1, 1, 2),
-        ("narrow_parts", (1, 2, 22, 20, 22), 1, 2, True, 2, 1, 1, 1),
-        ("narrow_samples", (131, 2, 1, 2, 3), 1, 2, True, 2, 1, 0, 1),
+        ("depthwise_depth_3", (2, 3, 3, 4, 33), 1, 3, True, 2, 1, 0, 1),
+        ("depthwise_depth_4", (1, 3, 4, 5, 32), 1, 3, True, 2, 1, 1, 1),
+        ("depthwise_depth_5", (1, 2, 5, 1, 31), 1, 2, False, 2, 1, 1, 1),
+        ("depthwise_depth_9", (2, 2, 9, 5, 4), 1, 2, True, 2, 3, 0, 1),
+        ("depthwise_one_voxel", (3, 4, 1, 1, 1), 1, 4, True, 2, 1, 1, 1),
+        ("depthwise_two_outputs", (1, 12, 4, 5, 6), 2, 1, True, 2, 1, 1, 1),
+        ("depthwise_groups", (2, 6, 5, 4, 3), 3, 3, True, 2, 1, 0, 1),
+        ("depthwise_five_channels", (1, 4, 3, 4, 5), 5, 1, True, 2, 1, 1, 1),
+        ("depthwise_seventeen_channels", (1, 17, 3, 4, 5), 18, 1, True, 2, 1, 1, 1),
+        ("depthwise_even_padding", (1, 3, 5, 4, 3), 1, 3, True, 2, 2, 1, 1),
+        ("depthwise_stride_one", (1, 3, 5, 4, 3), 1, 3, True, 1, 1, 0, 1),
+        ("depthwise_stride_three", (1, 3, 5, 4, 3), 1, 3, True, 3, 1, 2, 1),
+        ("depthwise_stride_four", (1, 3, 2, 4, 3), 1, 3, True, 4, 1, 1, 1),
+        ("depthwise_dilation", (1, 3, 5, 4, 3), 1, 3, True, 2, 1, 1, 2),
+        ("depthwise_parts", (1, 2, 22, 20, 22), 1, 2, True, 2, 1, 1, 1),
+        ("depthwise_samples", (131, 2, 1, 2, 3), 1, 2, True, 2, 1, 0, 1),
     ]
 ]
-BY_NAME = {case.name: case for case in itertools.chain([SEED, LONG], NETWORKS, SWEEP, TILE_EDGES, NARROW_EDGES)}
+BY_NAME = {case.name: case for case in itertools.chain([SEED, LONG], NETWORKS, SWEEP, TILE_EDGES, DEPTHWISE_EDGES)}

@@ -56,11 +56,11 @@ class _Problem:
         )
 
 
-def roundings(pass_: str, method: str, g: Geometry) -> int:
-    """The most roundings that a product goes through on its way into a result of `method`.
+def roundings(pass_: str, algorithm: str, g: Geometry) -> int:
+    """The most roundings that a product goes through on its way into a result of `algorithm`.
 
-    `method` is a name of torch.ops.mps_conv_transpose3d.methods(), "composite", or "unknown". For "bias_grad" it is
-    the method that computes the weight's gradient where that sums the bias's too, else "direct".
+    `algorithm` is a name of torch.ops.mps_conv_transpose3d.algorithms(), or "composite". For "bias_grad" it is
+    the algorithm that computes the weight's gradient where that sums the bias's too, else "direct".
     """
     p = _Problem.of(g)
     # That one element sums at most; of the bias's gradient, how many terms.
@@ -70,10 +70,8 @@ def roundings(pass_: str, method: str, g: Geometry) -> int:
         "weight_grad": p.batch * p.positions,
         "bias_grad": p.batch * p.outputs,
     }[pass_]
-    if method == "unknown":
-        return products + _OWN_AND_BIAS
     family = {"forward": _forward, "input_grad": _input_grad, "weight_grad": _weight_grad, "bias_grad": _bias_grad}
-    return family[pass_](method, p, products) + _OWN_AND_BIAS
+    return family[pass_](algorithm, p, products) + _OWN_AND_BIAS
 
 
 def _ceil_div(a: int, b: int) -> int:
@@ -81,22 +79,22 @@ def _ceil_div(a: int, b: int) -> int:
 
 
 def _gemm(products: int, depth: int) -> int:
-    """Sums of `depth` products are added to a running total (metal/gemm/block_mma.h). A tile may have four slices
-    of the depth, each with a total of its own, which are added in the end.
+    """Sums of `depth` products are added to a running total (tile_gemm.h). A tile may have four slices of the depth,
+    each with a total of its own, which are added in the end.
     """
     return depth + _ceil_div(products, depth) + 4
 
 
-def _forward(method: str, p: _Problem, products: int) -> int:
-    if method == "direct":
+def _forward(algorithm: str, p: _Problem, products: int) -> int:
+    if algorithm == "direct":
         return p.in_channels + p.taps_of_output  # the channels of each tap are summed apart (add_tap)
-    if method == "depthwise":
+    if algorithm == "depthwise":
         return 8 + p.in_channels  # up to 8 taps of a channel are summed apart (cell)
-    if method == "tiled_gemm_bm64_bn128":
+    if algorithm == "tiled_gemm_bm64_bn128":
         return products  # without running totals
-    if method.startswith("tiled_gemm"):
+    if algorithm.startswith("tiled_gemm"):
         return _gemm(products, 64)
-    if method in ("polyphase_gemm", "polyphase_gemm_k3s2"):
+    if algorithm in ("polyphase_gemm", "polyphase_gemm_k3s2"):
         # A step has the taps of 8 channels that are staged together, up to 32 of all fragments and up to 16 of one.
         # After as many steps as make 64 products, or after each, the sums are added to a total. Taps that are staged
         # in different blocks of shifts come in steps of their own.
@@ -107,41 +105,41 @@ def _forward(method: str, p: _Problem, products: int) -> int:
     return p.in_channels + p.taps_of_output  # composite: a matrix product for each tap, added in turn
 
 
-def _input_grad(method: str, p: _Problem, products: int) -> int:
-    if method == "direct":
+def _input_grad(algorithm: str, p: _Problem, products: int) -> int:
+    if algorithm == "direct":
         return p.out_channels + p.taps  # the channels of each tap are summed apart (add_tap)
-    if method == "depthwise":
+    if algorithm == "depthwise":
         return 27 + p.out_channels  # the taps of a channel are summed apart
-    if method.startswith("gemm"):
+    if algorithm.startswith("gemm"):
         return _gemm(products, 64)
     return products  # composite: one matrix product where the kernel tiles the output
 
 
-def _weight_grad(method: str, p: _Problem, products: int) -> int:
-    if method == "direct":
+def _weight_grad(algorithm: str, p: _Problem, products: int) -> int:
+    if algorithm == "direct":
         # A thread sums a row of the input plainly, of which its threadgroup has 8 threads or more; rows are
         # compensated.
         return _ceil_div(p.width, 8) + _COMPENSATED
-    if method == "depthwise":
+    if algorithm == "depthwise":
         return _plain_terms(p) + _COMPENSATED
-    if method.startswith("gemm"):
+    if algorithm.startswith("gemm"):
         # Each sample is added to the total by itself. Splits have 128 positions or more and are added plainly.
         return _gemm(products, 32) + 2 * p.batch + _ceil_div(products, 128)
     return p.positions + p.batch  # composite: a matrix product for each sample, added in turn
 
 
-def _bias_grad(method: str, p: _Problem, products: int) -> int:
-    if method == "direct":
+def _bias_grad(algorithm: str, p: _Problem, products: int) -> int:
+    if algorithm == "direct":
         return 8 + _COMPENSATED  # kPositionsAtOnce
-    if method == "depthwise":
+    if algorithm == "depthwise":
         return 27 * _plain_terms(p) + _COMPENSATED  # an input at a border stands for up to 27 outputs
-    if method.startswith("gemm"):
+    if algorithm.startswith("gemm"):
         return 32 + 4 + _COMPENSATED  # kShortSum, and 16 lanes
     return products  # composite: however PyTorch sums
 
 
 def _plain_terms(p: _Problem) -> int:
-    """Of a thread of a narrow kernel before kPlainTerms ends its sum, and over the 32 lanes."""
+    """Of a thread of a depthwise kernel before kPlainTerms ends its sum, and over the 32 lanes."""
     return 64 + _ceil_div(p.width, 8) + 5
 
 

@@ -7,7 +7,7 @@
 A record holds the SHA-256 of every result of each case of tests/cases.py, on each algorithm, in each dtype, and of
 2,000 calls at random; and the plan of each network's calls on GPUs of several sizes. `--names` is a JSON object of
 words that were exchanged in kernels' names, {before: after}. What the kernels do (instructions, bytes) is counted by
-`make bench`, whose kernels.json of both trees `compare` takes as well: no counter may differ by more than 1 %.
+`make model`, whose kernels.json of both trees `compare` takes as well: no counter may differ by more than 1 %.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ from pathlib import Path
 
 import torch
 
-from cases import DTYPES, LONG, NARROW_EDGES, NETWORKS, SEED, SWEEP, TILE_EDGES, Case, cut_down
-from mps_conv_transpose3d import _plan
-from mps_conv_transpose3d._explain import for_planner
+from cases import DEPTHWISE_EDGES, DTYPES, LONG, NETWORKS, SEED, SWEEP, TILE_EDGES, Case, cut_down
+from mps_conv_transpose3d import _planner
 from reference import forward_and_backward, make_tensors, map_tensors
 
 CALLS_AT_RANDOM = 2000
 CORES = (1, 7, 8, 10, 16, 38, 64)
-PASSES = ("forward", "input_grad", "weight_grad", "bias_grad")
 COUNTERS = ("issued_fma", "moved_bytes", "modelled_ms", "extra_bytes")
 
 
@@ -54,23 +52,19 @@ class Run:
 
 
 def algorithms() -> list[str]:
-    return [name for name in torch.ops.mps_conv_transpose3d.methods() if not name.startswith("sum_")]
+    return torch.ops.mps_conv_transpose3d.algorithms()
 
 
-def plan_of(pass_: str, dtype: str, case: Case, algorithm: str | None, cores: int) -> str:
-    """In words: each dispatch's kernel and grid, and what its parts sum."""
-    forced = algorithm and _plan.Method.__members__[algorithm]
-    has_bias = pass_ == "weight_grad" and case.bias
-    plan = _plan.make_plan(
-        _plan.Pass.__members__[pass_], _plan.DataType.__members__[dtype], for_planner(case), forced, has_bias, cores
-    )
-    tile = plan.phase_tile
-    shape = f"{tile.box} {tile.shifts} {tile.fragment_rows}" if tile.rows > 0 else ""
-    return f"{plan} | {plan.split_k if plan.split_k[0] else ''} {shape} {[step.tile_rows for step in plan.steps]}"
+def words_of(plan: _planner.Plan) -> str:
+    """Each dispatch's kernel and grid, and what its parts sum."""
+    first = plan.dispatches[0]
+    tile, split = first.polyphase_tile, first.split_k
+    shape = f"{tile['box']} {tile['shifts']} {tile['fragment_rows']}" if tile else ""
+    return f"{plan.text} | {split or ''} {shape} {[dispatch.tile_rows or 0 for dispatch in plan.dispatches]}"
 
 
 def cases() -> list[Case]:
-    return [SEED, LONG, *map(cut_down, NETWORKS), *SWEEP, *TILE_EDGES, *NARROW_EDGES]
+    return [SEED, LONG, *map(cut_down, NETWORKS), *SWEEP, *TILE_EDGES, *DEPTHWISE_EDGES]
 
 
 def case_at_random(seed: int) -> Case:
@@ -123,10 +117,11 @@ def laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
 
 
 def digests(run: Run) -> tuple[str, dict[str, str]]:
-    torch.ops.mps_conv_transpose3d.force_method(run.algorithm)
-    torch.ops.mps_conv_transpose3d.force_cores(run.cores)
     tensors = make_tensors(run.case, getattr(torch, run.dtype))
-    results = forward_and_backward(run.case, map_tensors(lambda tensor: laid_out(tensor, run.layout), tensors))
+    placed = map_tensors(lambda tensor: laid_out(tensor, run.layout), tensors)
+    # A batch of no samples is PyTorch's own.
+    preference = (run.algorithm, run.cores) if run.case.input[0] > 0 else (None, None)
+    results = forward_and_backward(run.case, placed, True, *preference)
     return str(run), {
         name: hashlib.sha256(result.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
         for name, result in results.items()
@@ -135,12 +130,14 @@ def digests(run: Run) -> tuple[str, dict[str, str]]:
 
 def plans() -> dict[str, str]:
     found = {}
-    for case, pass_, dtype, cores in itertools.product((*NETWORKS, *cases()), PASSES, DTYPES, CORES):
-        if (len(case.input) == 5 and case.input[0] == 0) or (pass_ == "bias_grad" and not case.bias):
+    for case, dtype, cores in itertools.product((*NETWORKS, *cases()), DTYPES, CORES):
+        if len(case.input) == 5 and case.input[0] == 0:
             continue
         for algorithm in (None, *algorithms()) if cores == 10 else (None,):
-            key = f"{case.name} {case.input} {pass_} {dtype} {cores} {algorithm}"
-            found[key] = plan_of(pass_, dtype, case, algorithm, cores)
+            for pass_, plan in _planner.plans(case, dtype, cores, algorithm).items():
+                if pass_ != "bias_grad" or case.bias:
+                    key = f"{case.name} {case.input} {pass_} {dtype} {cores} {algorithm}"
+                    found[key] = words_of(plan)
     return found
 
 
@@ -158,7 +155,7 @@ def renamed(text: str, names: dict[str, str]) -> str:
 
 
 def differences(before: object, after: object, names: dict[str, str]) -> Iterator[str]:
-    if isinstance(before, list) and isinstance(after, list):  # kernels.json of `make bench`
+    if isinstance(before, list) and isinstance(after, list):  # kernels.json of `make model`
         key = ("id", "op", "dtype", "chip", "peer")
         counted = [{tuple(str(r.get(k)) for k in key): r for r in records} for records in (before, after)]
         for call in counted[0].keys() | counted[1].keys():

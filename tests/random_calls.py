@@ -109,7 +109,7 @@ def legal_calls(draw: st.DrawFn) -> Call:
         layouts=draw(layouts(4 + len(batch))),
         values=draw(st.sampled_from(sorted(VALUES))),
         seed=draw(st.integers(0, 2**16)),
-        method=draw(st.none() | st.sampled_from(torch.ops.mps_conv_transpose3d.methods())),
+        algorithm=draw(st.none() | st.sampled_from(torch.ops.mps_conv_transpose3d.algorithms())),
         cores=draw(st.none() | st.sampled_from(CORES)),
     )
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from cases import Case
+from mps_conv_transpose3d import _accuracy
 
 Tensors = dict[str, torch.Tensor]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -32,8 +33,15 @@ def make_tensors(case: Case, dtype: torch.dtype, seed: int = 0) -> Tensors:
     }
 
 
-def forward_and_backward(case: Case, tensors: Tensors, backward: bool = True) -> Tensors:
-    """The output and, if asked for, the gradient of each input, on the tensors' own device and in their dtype."""
+def forward_and_backward(
+    case: Case, tensors: Tensors, backward: bool = True, algorithm: str | None = None, cores: int | None = None
+) -> Tensors:
+    """The output and, if asked for, the gradient of each input, on the tensors' own device and in their dtype.
+
+    With `algorithm` or `cores` (_accuracy.run_by) device `mps` computes them so.
+    """
+    if tensors["input"].device.type == "mps" and (algorithm or cores):
+        return _accuracy.run_by(algorithm, case, tensors, cores, backward)
     if tensors["input"].device.type == "cpu" and tensors["input"].dtype == torch.bfloat16:
         results = forward_and_backward(case, map_tensors(torch.Tensor.float, tensors), backward)
         return map_tensors(torch.Tensor.bfloat16, results)
@@ -87,10 +95,15 @@ def assert_all_accurate(actual: Tensors, exact: Tensors, baseline: Tensors) -> N
 
 
 def check_case(
-    case: Case, tensors: Tensors, to_device: Callable[[torch.Tensor], torch.Tensor], backward: bool = True
+    case: Case,
+    tensors: Tensors,
+    to_device: Callable[[torch.Tensor], torch.Tensor],
+    backward: bool = True,
+    algorithm: str | None = None,
+    cores: int | None = None,
 ) -> None:
     """Runs a case forward and, if asked for, backward on the device and on the CPU, from the same rounded values."""
-    actual = forward_and_backward(case, map_tensors(to_device, tensors), backward)
+    actual = forward_and_backward(case, map_tensors(to_device, tensors), backward, algorithm, cores)
     for name, tensor in actual.items():
         assert tensor.device.type == "mps", f"{name} is on {tensor.device}"
     exact = forward_and_backward(case, map_tensors(torch.Tensor.double, tensors), backward)

@@ -21,12 +21,8 @@ def test_argument(dtype, case):
 def test_long_pass_runs_in_slices(record):
     """macOS ends work that keeps the display's GPU for seconds, so there is a bound for one dispatch."""
     tensors = make_tensors(LONG, torch.float32)
-    torch.ops.mps_conv_transpose3d.force_method("direct")
-    try:
-        with record() as recording:
-            check_case(LONG, tensors, dense)
-    finally:
-        torch.ops.mps_conv_transpose3d.force_method(None)
+    with record() as recording:
+        check_case(LONG, tensors, dense, algorithm="direct")
     assert recording.kernels.count("conv_transpose3d_forward_direct_float") > 1
 
 

@@ -166,7 +166,7 @@ def test_another_kind_of_file_is_refused(clean: Bundle, offset: int, value: int,
 
 
 @pytest.mark.parametrize(
-    "folder", ["/home/me/project/csrc/kernels.mm", "/Users/me/torch", "/opt/x/include", "/tmp/a.cpp"]
+    "folder", ["/home/me/project/csrc/encoding.mm", "/Users/me/torch", "/opt/x/include", "/tmp/a.cpp"]
 )
 def test_a_folder_of_the_building_machine_is_refused(clean: Bundle, folder: str) -> None:
     assert macho.folder_problems(clean.data) == []

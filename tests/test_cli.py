@@ -17,7 +17,7 @@ from conftest import bridge_of
 
 import mps_conv_transpose3d
 from cases import BY_NAME, DTYPES
-from mps_conv_transpose3d import _accuracy, _bench, _cli, _doctor, _explain, _machine, _operators, _switch
+from mps_conv_transpose3d import _accuracy, _bench, _cli, _doctor, _machine, _operators, _planner, _switch
 
 RUN = "import sys; from mps_conv_transpose3d._cli import main; sys.exit(main({}))"
 TINY = ["--input", "1,2,2,2,2", "--weight", "2,3,2,2,2", "--stride", "2", "--seconds", "0.001"]
@@ -75,9 +75,9 @@ def test_doctor_runs_every_kernel(record):
         assert set(check.worst) == set(_accuracy.RESULTS)
         assert all(worst <= 1 for worst in check.worst.values())
     cases = [case for case in BY_NAME.values() if case.input[0] > 0]
-    plans = [_explain.plan(case, dtype, cores) for case in cases for dtype in DTYPES for cores in (1, 8, 38, 80)]
-    passes = [planned for plan in plans for planned in plan["passes"].values()]
-    assert set(recording.kernels) >= {kernel for planned in passes for kernel in planned["kernels"]}
+    plans = [_planner.plans(case, dtype, cores) for case in cases for dtype in DTYPES for cores in (1, 8, 38, 80)]
+    planned = {dispatch.kernel for found in plans for plan in found.values() for dispatch in plan.dispatches}
+    assert set(recording.kernels) >= planned
 
 
 def test_doctor_names_a_wrong_result(monkeypatch, capsys, one_case):

@@ -59,14 +59,10 @@ def test_a_long_pass_shares_no_command_buffer(simulator):
     shader = torch.mps.compile_shader(FILL)
     x, w = (make_tensors(LONG, torch.float32)[name].to("mps") for name in ("input", "weight"))
     other = torch.empty(4, device="mps")
-    torch.ops.mps_conv_transpose3d.force_method("direct")
-    try:
-        with mps_simulator.record() as recording:
-            shader.fill(other, 1.0)
-            torch.nn.functional.conv_transpose3d(x, w, **LONG.arguments)
-            shader.fill(other, 2.0)
-    finally:
-        torch.ops.mps_conv_transpose3d.force_method(None)
+    with mps_simulator.record() as recording:
+        shader.fill(other, 1.0)
+        torch.ops.mps_conv_transpose3d.forward(x, w, None, **LONG.arguments, algorithm="direct")
+        shader.fill(other, 2.0)
     buffers = [dispatch.command_buffer for dispatch in recording]
     assert len(buffers) > 3, "slices of the pass between two others"
     assert len(set(buffers)) == len(buffers)

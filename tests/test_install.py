@@ -112,10 +112,10 @@ CMake Error: CMAKE_CXX_COMPILER not set, after EnableLanguage
     ),
     "no such name": (
         """
-[1/2] Building OBJCXX object kernels.mm.o
-FAILED: [code=1] kernels.mm.o
-/usr/bin/clang++ -DCMAKE_CXX_COMPILER -Werror -c kernels.mm
-In file included from kernels.mm:3:
+[1/2] Building OBJCXX object encoding.mm.o
+FAILED: [code=1] encoding.mm.o
+/usr/bin/clang++ -DCMAKE_CXX_COMPILER -Werror -c encoding.mm
+In file included from encoding.mm:3:
 kernels.h:10:3: error: unknown type name 'id'
    10 |   id<MTLDevice> device;
 ninja: build stopped: subcommand failed.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from cases import Case
 from reference import DTYPES, assert_accurate, forward_and_backward, make_tensors, map_tensors
@@ -29,16 +28,18 @@ RESULTS = {"output": ("input", "weight"), "input gradient": ("weight", "grad_out
 RESULTS |= {"weight gradient": ("input", "grad_output"), "bias gradient": ("grad_output",)}
 
 
-METHODS = [name for name in torch.ops.mps_conv_transpose3d.methods() if not name.startswith("sum_")]
+ALGORITHMS = torch.ops.mps_conv_transpose3d.algorithms()
 
 
-@pytest.fixture(params=[*((None, dtype) for dtype in DTYPES), *((name, "float32") for name in METHODS)], ids=str)
-def dtype(request):
-    """Every dtype by the method that is chosen, and every method in float32."""
-    method, name = request.param
-    torch.ops.mps_conv_transpose3d.force_method(method)
-    yield DTYPES[name]
-    torch.ops.mps_conv_transpose3d.force_method(None)
+@pytest.fixture(params=[*((None, dtype) for dtype in DTYPES), *((name, "float32") for name in ALGORITHMS)], ids=str)
+def way(request):
+    """Every dtype by the algorithm that is chosen, and every algorithm in float32."""
+    algorithm, name = request.param
+    return algorithm, DTYPES[name]
+
+
+def on_mps(case, tensors, algorithm):
+    return forward_and_backward(case, map_tensors(lambda t: t.to("mps"), tensors), algorithm=algorithm)
 
 
 @dataclass
@@ -84,7 +85,8 @@ def plant(case: Case, operand: str, tensors: dict[str, torch.Tensor], seed: int)
 
 @pytest.mark.parametrize("operand", OPERANDS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_where_and_only_where(case, operand, dtype):
+def test_where_and_only_where(case, operand, way):
+    algorithm, dtype = way
     tensors = make_tensors(case, dtype)
     planted = plant(case, operand, tensors, seed=len(case.name))
     finite = {**tensors, operand: tensors[operand].clone()}
@@ -93,7 +95,7 @@ def test_where_and_only_where(case, operand, dtype):
     baseline = map_tensors(lambda t: t.to(dtype), forward_and_backward(case, map_tensors(torch.Tensor.float, finite)))
     for special in (math.inf, math.nan):
         tensors[operand][planted.at] = special
-        actual = map_tensors(torch.Tensor.cpu, forward_and_backward(case, map_tensors(lambda t: t.to("mps"), tensors)))
+        actual = map_tensors(torch.Tensor.cpu, on_mps(case, tensors, algorithm))
         for name, result in actual.items():
             must, may = planted.must[name], planted.may[name]
             shown = ~result.isfinite()
@@ -105,20 +107,24 @@ def test_where_and_only_where(case, operand, dtype):
             assert_accurate(untouched, exact[name], baseline[name], name)
 
 
-def test_a_sum_beyond_the_largest_number_is_infinite(dtype):
+def test_a_sum_beyond_the_largest_number_is_infinite(way):
+    algorithm, dtype = way
     case = Case("large", (1, 8, 3, 3, 3), (8, 8, 2, 2, 2), stride=(2, 2, 2))
     large = torch.finfo(dtype).max
     tensors = map_tensors(torch.ones_like, make_tensors(case, dtype))
     tensors["grad_output"] *= large
-    actual = forward_and_backward(case, map_tensors(lambda t: t.to("mps"), tensors))
+    actual = on_mps(case, tensors, algorithm)
     assert all(actual[name].isposinf().all() for name in RESULTS if name != "output")
 
 
-def test_the_fault_that_was_reported(dtype):
+def test_the_fault_that_was_reported(way):
     """One output in the corner is reached by the tap; others of its phase meet it outside of the input."""
+    algorithm, dtype = way
+    case = Case("reported", (1, 1, 1, 1, 1), (1, 1, 3, 3, 3), False, (2, 2, 2), (1, 1, 1), (1, 1, 1))
     x, w = torch.ones(1, 1, 1, 1, 1, dtype=dtype), torch.ones(1, 1, 3, 3, 3, dtype=dtype)
     w[0, 0, 0, 0, 0] = math.inf
-    output = F.conv_transpose3d(x.to("mps"), w.to("mps"), stride=2, padding=1, output_padding=1).cpu()
+    tensors = {"input": x.to("mps"), "weight": w.to("mps")}
+    output = forward_and_backward(case, tensors, False, algorithm)["output"].cpu()
     beyond = torch.zeros(2, 2, 2, dtype=torch.bool)
     beyond[1, 1, 1] = True  # of the tap's phase; its input lies outside
     assert not (~output[0, 0].isfinite() & ~beyond).any()

@@ -6,31 +6,31 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from test_methods import FORWARD_METHODS, METHODS, SCALAR_METHODS
+from test_algorithms import ALGORITHMS, FORWARD_ALGORITHMS, SCALAR_ALGORITHMS
 
-# Prints a digest of every result of every method, pass and dtype. `sys.path` comes from the test.
+# Prints a digest of every result of every algorithm, pass and dtype. `sys.path` comes from the test.
 PROGRAM = """
 import hashlib
 import torch
 from cases import BY_NAME
 from reference import DTYPES, forward_and_backward, make_tensors
-from test_methods import FORWARD_METHODS, METHODS, SCALAR_METHODS
+from test_algorithms import ALGORITHMS, FORWARD_ALGORITHMS, SCALAR_ALGORITHMS
 
 RUNS = {
-    "tiles_33x33x33": METHODS,
-    "tiles_overlapping_groups": METHODS,
-    "tiles_1x512x640": METHODS,
-    "narrow_depth_4": SCALAR_METHODS,
-    "narrow_parts": SCALAR_METHODS,
+    "tiles_33x33x33": ALGORITHMS,
+    "tiles_overlapping_groups": ALGORITHMS,
+    "tiles_1x512x640": ALGORITHMS,
+    "narrow_depth_4": SCALAR_ALGORITHMS,
+    "narrow_parts": SCALAR_ALGORITHMS,
 }
-for name, methods in RUNS.items():
+for name, algorithms in RUNS.items():
     for dtype in DTYPES.values():
         tensors = {name: tensor.to("mps") for name, tensor in make_tensors(BY_NAME[name], dtype).items()}
-        for method in methods:
-            torch.ops.mps_conv_transpose3d.force_method(method)
-            for what, tensor in forward_and_backward(BY_NAME[name], tensors, method not in FORWARD_METHODS).items():
+        for algorithm in algorithms:
+            backward = algorithm not in FORWARD_ALGORITHMS
+            for what, tensor in forward_and_backward(BY_NAME[name], tensors, backward, algorithm).items():
                 digest = hashlib.sha256(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
-                print(name, dtype, method, what, digest)
+                print(name, dtype, algorithm, what, digest)
 """
 
 
@@ -43,7 +43,7 @@ def test_bits_do_not_depend_on_the_order(
         return done.stdout.splitlines()
 
     forward = results(MPS_SIMULATOR_ORDER="forward")
-    both_ways = 3 * (len(METHODS) - len(FORWARD_METHODS)) + 2 * len(SCALAR_METHODS)
-    assert len(forward) == 3 * (4 * both_ways + 3 * len(FORWARD_METHODS))
+    both_ways = 3 * (len(ALGORITHMS) - len(FORWARD_ALGORITHMS)) + 2 * len(SCALAR_ALGORITHMS)
+    assert len(forward) == 3 * (4 * both_ways + 3 * len(FORWARD_ALGORITHMS))
     for order in ("reverse", "random:1"):
         assert results(MPS_SIMULATOR_ORDER=order, MPS_SIMULATOR_DISPATCHES="concurrent") == forward, order

@@ -48,10 +48,10 @@ MOST_FAILURES = 5
 @dataclass
 class Statistics:
     calls: Counter = field(default_factory=Counter)  # legal, refused, or lost with a process that somebody killed
-    results: Counter = field(default_factory=Counter)  # by (pass, method, dtype)
+    results: Counter = field(default_factory=Counter)  # by (pass, algorithm, dtype)
     refusals: Counter = field(default_factory=Counter)
     of_cpu: Counter = field(default_factory=Counter)  # by log2 of the error over the CPU's
-    beyond_cpu: Counter = field(default_factory=Counter)  # by pass and method
+    beyond_cpu: Counter = field(default_factory=Counter)  # by pass and algorithm
     worst: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)
     worst_root: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,7 +69,7 @@ class Statistics:
     def _compared(self, call: Call, observations: list) -> None:
         self.calls["legal"] += 1
         for seen in observations:
-            key = (seen.what, seen.method)
+            key = (seen.what, seen.algorithm)
             self.results[(*key, seen.dtype)] += 1
             if seen.of_cpu > 0:
                 self.of_cpu[min(max(round(math.log2(min(seen.of_cpu, 1e9))), -6), 6)] += 1
@@ -273,7 +273,7 @@ def smallest_failure(seed: int, maker: Maker, observe: Callable[[Call, object], 
 
 
 def report(statistics: Statistics, console: Console) -> None:
-    table = Table("result", "method", "float32", "float16", "bfloat16", "beyond the CPU", "of what is allowed", "a")
+    table = Table("result", "algorithm", "float32", "float16", "bfloat16", "beyond the CPU", "of what is allowed", "a")
     for key in sorted(statistics.worst):
         counts = [statistics.results[(*key, dtype)] for dtype in ("float32", "float16", "bfloat16")]
         table.add_row(

@@ -21,9 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 import mps_conv_transpose3d
-from mps_conv_transpose3d import _machine, _plan
+from mps_conv_transpose3d import _machine, _planner
 from mps_conv_transpose3d._cases import Case
-from mps_conv_transpose3d._explain import for_planner
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parents[1] / "build" / "host_time"
@@ -56,8 +55,7 @@ def case_of(edge: int) -> Case:
 
 def dispatches_of(pass_: str, case: Case) -> int:
     """As the plan for this GPU says."""
-    dtype, cores = _plan.DataType.float32, _machine.gpu_cores() or 10
-    return len(_plan.make_plan(_plan.Pass.__members__[pass_], dtype, for_planner(case), cores=cores).steps)
+    return len(_planner.plans(case)[pass_].dispatches)
 
 
 def microseconds(pass_: str, case: Case, dispatches: int, rounds: int) -> tuple[float, float]:

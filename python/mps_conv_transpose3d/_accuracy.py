@@ -47,20 +47,47 @@ def run(case: Case, tensors: Tensors) -> Tensors:
     return {"output": output.detach(), **{f"{name} gradient": g for name, g in zip(leaves, gradients)}}
 
 
+def run_by(
+    algorithm: str | None, case: Case, tensors: Tensors, cores: int | None = None, backward: bool = True
+) -> Tensors:
+    """As run(), by our kernels on device `mps` alone, planned for a GPU of so many cores; by default for this one.
+
+    `algorithm` is one of torch.ops.mps_conv_transpose3d.algorithms(). A pass that it cannot compute is computed as
+    planned. Without `backward` there is the output alone.
+    """
+    ours = torch.ops.mps_conv_transpose3d
+    batched = len(case.input) == 5
+    x, w, bias = tensors["input"].detach(), tensors["weight"].detach(), tensors.get("bias")
+    x = x if batched else x.unsqueeze(0)
+    arguments = (case.stride, case.padding, case.output_padding, case.groups, case.dilation)
+    output = ours.forward(x, w, None if bias is None else bias.detach(), *arguments, algorithm, cores)
+    results = {"output": output if batched else output.squeeze(0)}
+    if backward:
+        grad_output = tensors["grad_output"] if batched else tensors["grad_output"].unsqueeze(0)
+        mask = [True, True, bias is not None]
+        gradients = dict(zip(RESULTS[1:], ours.backward(grad_output, x, w, *arguments, mask, algorithm, cores)))
+        if not batched:
+            gradients["input gradient"] = gradients["input gradient"].squeeze(0)
+        results.update((name, gradient) for name, gradient in gradients.items() if gradient is not None)
+    return results
+
+
 def errors(
     case: Case,
     dtype: torch.dtype,
     device: str = "mps",
     baseline_dtype: torch.dtype | None = None,
     slack: float = 2.0,
+    algorithm: str | None = None,
 ) -> dict[str, Error]:
     """How far `device` is from exact, for each of RESULTS. Raises what the operator raises.
 
-    The CPU operator may compute in another `baseline_dtype` and round at the end: in half precision it is very slow.
-    `slack` times its error is allowed.
+    With an `algorithm` it is our kernels that are looked at, as by run_by(). The CPU operator may compute in another
+    `baseline_dtype` and round at the end: in half precision it is very slow. `slack` times its error is allowed.
     """
     tensors = make_tensors(case, dtype)
-    actual = run(case, {name: tensor.to(device) for name, tensor in tensors.items()})
+    on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
+    actual = run_by(algorithm, case, on_device) if algorithm else run(case, on_device)
     exact = run(case, {name: tensor.double() for name, tensor in tensors.items()})
     baseline = run(case, {name: tensor.to(baseline_dtype or dtype) for name, tensor in tensors.items()})
     return {name: _error(actual[name].cpu(), exact[name], baseline[name].to(dtype), slack) for name in actual}

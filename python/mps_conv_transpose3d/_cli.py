@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import _bench, _doctor, _explain
+from . import _bench, _doctor, _explain, _planner
 from ._cases import Case, Triple, network_cases
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -165,7 +165,7 @@ def _cases_of(options: argparse.Namespace) -> list[Case]:
             raise _Mistake("--input and --weight go together")
         case = _case_of(options)
         try:
-            _explain.geometry_of(case)
+            _planner.geometry_of(case)
         except RuntimeError as error:
             raise _Mistake(str(error).splitlines()[0]) from error
         cases = [case]

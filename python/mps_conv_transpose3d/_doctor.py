@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ CASES = [
     Case("dilation, groups, no bias", (1, 6, 4, 3, 5), (6, 4, 2, 3, 2), False, (1, 2, 3), dilation=(3, 2, 1), groups=3),
 ]
 # By every method, whatever the plan would choose here: between them every kernel (tests/test_cli.py).
-BY_EVERY_METHOD = CASES[:1] + [case for case in CASES if case.name == "overlapping"]
+BY_EVERY_ALGORITHM = CASES[:1] + [case for case in CASES if case.name == "overlapping"]
 
 
 @dataclass
@@ -123,12 +122,11 @@ def _check(dtype: str, serving: str | None, on_case: Callable[[str], None]) -> C
     check = Check(dtype, serving or "PyTorch")
     runs: list[tuple[Case, str | None]] = [(case, None) for case in CASES]
     if serving == "kernels":
-        runs += [(case, method) for case in BY_EVERY_METHOD for method in torch.ops.mps_conv_transpose3d.methods()]
-    for case, method in runs:
-        on_case(f"{dtype}: {case.name}" + (f" by {method}" if method else ""))
+        runs += [(case, name) for case in BY_EVERY_ALGORITHM for name in torch.ops.mps_conv_transpose3d.algorithms()]
+    for case, algorithm in runs:
+        on_case(f"{dtype}: {case.name}" + (f" by {algorithm}" if algorithm else ""))
         try:
-            with _forced(method):
-                errors = _accuracy.errors(case, getattr(torch, dtype))
+            errors = _accuracy.errors(case, getattr(torch, dtype), algorithm=algorithm)
         except Exception as error:  # whatever PyTorch or Metal may say: it is the finding
             check.served_by, check.problem = None, f"{case.name}: {str(error).strip().splitlines()[0]}"
             return check
@@ -138,18 +136,6 @@ def _check(dtype: str, serving: str | None, on_case: Callable[[str], None]) -> C
             if not error.is_right and check.problem is None:
                 check.problem = f"{case.name}: {name} is off by {error.error:.3g}, allowed is {error.allowed:.3g}"
     return check
-
-
-@contextlib.contextmanager
-def _forced(method: str | None) -> Iterator[None]:
-    if method is None:
-        yield
-        return
-    torch.ops.mps_conv_transpose3d.force_method(method)
-    try:
-        yield
-    finally:
-        torch.ops.mps_conv_transpose3d.force_method(None)
 
 
 def _check_network(facts: dict[str, Any]) -> NetworkCheck:

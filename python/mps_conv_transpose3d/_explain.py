@@ -2,73 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 
-from . import _arguments, _formulas, _loading, _machine
+from . import _arguments, _formulas, _planner
 from ._cases import Case
-
-if TYPE_CHECKING:
-    from . import _plan
-
-
-def geometry_of(case: Case) -> _arguments.Geometry:
-    """Raises RuntimeError, in PyTorch's words, if the call is not valid."""
-    x, w, b = _empty(case, "meta")
-    batched = x.unsqueeze(0) if x.dim() == 4 else x
-    arguments = (case.stride, case.padding, case.dilation, True, case.output_padding, case.groups)
-    g = _arguments.read(batched, w, b, *arguments)
-    if g is None:
-        F.conv_transpose3d(*_empty(case, "cpu"), **case.arguments)
-        raise RuntimeError("not a valid ConvTranspose3d")
-    return g
-
-
-def _empty(case: Case, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Input, weight and bias that take no memory."""
-    shapes = (case.input, case.weight, (case.weight[1] * case.groups,) if len(case.weight) > 1 else ())
-    x, w, b = (torch.zeros((), device=device).expand(shape) for shape in shapes)
-    return x, w, b if case.bias else None
-
-
-def for_planner(case: Case) -> _plan.Geometry:
-    """For the planner's module. Raises RuntimeError for an invalid call and ImportError where it was not built."""
-    from . import _plan
-
-    planned = _plan.Geometry()
-    for name, value in asdict(geometry_of(case)).items():
-        setattr(planned, name, value)
-    return planned
-
-
-def plan(case: Case, dtype: str, cores: int | None = None) -> dict[str, Any] | None:
-    """The planner's answer (csrc/plan_json.h) for a GPU of so many cores, by default this machine's.
-
-    It is the bridge's, or without one that of the planner's module, which a checkout has; None where neither is.
-
-    Raises RuntimeError for an invalid call and OverflowError for one too large for the kernels, which then goes on to
-    PyTorch's own.
-    """
-    request = {"dtype": dtype, "has_bias": case.bias, **asdict(geometry_of(case))}
-    cores = cores or _machine.gpu_cores()
-    request.update({"device": _machine.device_name() or ""} if cores is None else {"cores": cores})
-    if _loading.load().error is None:
-        ask = torch.ops.mps_conv_transpose3d.plan
-    else:
-        try:
-            from . import _plan
-        except ImportError:
-            return None
-        ask = _plan.plan
-    answer = json.loads(ask(json.dumps(request, ensure_ascii=False)))
-    if "too_large" in answer:
-        raise OverflowError(answer["too_large"])
-    return answer
 
 
 def explain(case: Case, dtype: str, cores: int | None = None) -> str:
@@ -76,7 +15,7 @@ def explain(case: Case, dtype: str, cores: int | None = None) -> str:
 
     Raises RuntimeError, in PyTorch's words, for an invalid call.
     """
-    g = geometry_of(case)
+    g = _planner.geometry_of(case)
     size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
     lines = [
         f"conv_transpose3d in {dtype}: {_shape(case.input)} and weight {_shape(case.weight)} to {_shape(case.output)}",
@@ -88,13 +27,18 @@ def explain(case: Case, dtype: str, cores: int | None = None) -> str:
         "",
     ]
     try:
-        answer = plan(case, dtype, cores)
+        planned, cores = _planner.answer_for(case, dtype, cores)
     except OverflowError as error:
         return "\n".join([*lines, f"Left to PyTorch's own operator: {error}."])
-    if answer is None:
-        return "\n".join([*lines, f"The plan cannot be told without a bridge: {_loading.load().error}."])
-    passes = [f"{name.replace('_', ' ')}: {planned['text']}" for name, planned in answer["passes"].items()]
-    return "\n".join([*lines, f"On a GPU of {answer['cores']} cores:", *passes])
+    except _planner.Missing as error:
+        return "\n".join([*lines, f"The plan cannot be told: {error}."])
+    texts = {name: plan.text for name, plan in planned.items()}
+    if not case.bias:
+        del texts["bias_grad"]
+    elif planned["weight_grad"].has_bias_grad:
+        texts["bias_grad"] = "summed by the kernels of the weight gradient"
+    passes = [f"{name.replace('_', ' ')}: {text}" for name, text in texts.items()]
+    return "\n".join([*lines, f"On a GPU of {cores} cores:", *passes])
 
 
 def _character(g: _arguments.Geometry) -> str:

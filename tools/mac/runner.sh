@@ -50,7 +50,7 @@ kernels() {
     for element in float half bfloat; do
       [ "$version $element" != "3.0 bfloat" ] || continue # bfloat came with 3.1
       for source in "$build"/shaders/*.metal; do
-        # As csrc/kernels.mm has it compiled.
+        # As csrc/encoding.mm has it compiled.
         if metal -std="metal$version" -fno-fast-math -DELEMENT="$element" -c "$source" -o "$build/shader.air"; then
           accepted=$((accepted + 1))
         else

@@ -24,18 +24,20 @@ FRAGMENT = "metal/gemm/fragment.h"
 BLOCK_MMA = "metal/gemm/block_mma.h"
 BLOCK_LOADER = "metal/gemm/block_loader.h"
 ROW_COL_INDEX = "metal/gemm/row_col_index.h"
-ENCODER = "csrc/kernels.mm"
+ENCODER = "csrc/encoding.mm"
 OPERATORS = "csrc/operators.cpp"
 ARGUMENTS = "csrc/arguments.cpp"
-PLAN = "csrc/plan.cpp"
-PROBLEM = "csrc/problem.cpp"
-PHASE_TILE = "csrc/phase_tile.cpp"
+ALGORITHMS = "csrc/planner/algorithms.cpp"
+PLAN = "csrc/planner/plan.cpp"
+GEMM = "csrc/planner/gemm.cpp"
+PROBLEM = "csrc/planner/problem.cpp"
+POLYPHASE = "csrc/planner/polyphase.cpp"
 REGISTRATION = "csrc/registration.cpp"
 
 # In the order in which they are asked; the first test that fails is the one that caught the fault.
 QUICK_TESTS = (
     "tests/test_arguments.py",
-    "tests/test_methods.py",
+    "tests/test_algorithms.py",
     "tests/test_memory_formats.py",
     "tests/test_autograd.py",
     "tests/test_autocast.py",
@@ -269,7 +271,7 @@ FAULTS = [
     ),
     Fault(
         "halo across lines",
-        PHASE_TILE,
+        POLYPHASE,
         "s.halo_w = box.w % 8 == 0 || box.d * box.h == 1;",
         "s.halo_w = true;",
         "rows of the output meet the inputs of others",
@@ -466,8 +468,8 @@ FAULTS = [
     Fault(
         "weight taken as dense",
         OPERATORS,
-        "      const at::Tensor w = weight.contiguous();\n      const at::Tensor b",
-        "      const at::Tensor w = weight;\n      const at::Tensor b",
+        "  const at::Tensor w = weight.contiguous();\n  const at::Tensor b",
+        "  const at::Tensor w = weight;\n  const at::Tensor b",
         "a transposed weight is read in the wrong order",
     ),
     Fault(

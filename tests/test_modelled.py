@@ -1,4 +1,4 @@
-"""`make bench`: what a pass must do, what its peers do, and the records of a small call."""
+"""`make model`: what a pass must do, what its peers do, and the records of a small call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-import bench
+import modelled
 import choose
 from cases import BY_NAME, NETWORKS, SWEEP, Case
 from peers import PEERS
@@ -65,7 +65,7 @@ def test_records_of_small_calls(tmp_path, record):
     of_one_group = [case for case in NETWORKS if case.groups == 1]
     below_stride = [case for case in of_one_group if case.kernel < case.stride]
     names = [min(cases, key=lambda case: case.multiplications).name for cases in (of_one_group, below_stride)]
-    bench.main(["--calls", *names, "--chips", "M1", "--dtypes", "float32", "--output", str(tmp_path)])
+    modelled.main(["--calls", *names, "--chips", "M1", "--dtypes", "float32", "--output", str(tmp_path)])
     records = json.loads((tmp_path / "kernels.json").read_text())
     assert (tmp_path / "roofline.png").stat().st_size > 10_000
     ours = [r for r in records if "peer" not in r]
@@ -75,24 +75,24 @@ def test_records_of_small_calls(tmp_path, record):
         assert r["issued_fma"] >= r["useful_fma"] > 0 and r["extra_bytes"] >= 0
         assert r["moved_bytes"] >= 0.9 * r["compulsory_bytes"]
         assert r["limit_ms"] / r["modelled_ms"] == pytest.approx(r["fraction"], abs=0.02) and 0 < r["fraction"] <= 1
-    assert {r["peer"] for r in records if "peer" in r} == {bench.DIRECT, *(peer.name for peer in PEERS)}
+    assert {r["peer"] for r in records if "peer" in r} == {modelled.DIRECT, *(peer.name for peer in PEERS)}
 
 
-def test_every_method_beside_the_choice(capsys, record):
+def test_every_algorithm_beside_the_choice(capsys, record):
     smallest = min((case for case in NETWORKS if case.groups == 1), key=lambda case: case.multiplications)
     choose.main([smallest.name, "--ops", "input_grad", "--chips", "M1"])
     printed = capsys.readouterr().out
     problem = Problem(smallest, "input_grad", "float32")
-    methods = list(choose.methods_of(problem, 8))
-    assert sum(chosen for _, chosen in methods) == 1
-    assert {name for name, _ in methods} >= {"direct", "gemm_bm64_bn64", "gemm_bm32_bn32"}
-    assert all(name in printed for name, _ in methods) and "of 1 choices are more than 5%" in printed
+    algorithms = list(choose.algorithms_of(problem, 8))
+    assert sum(chosen for _, chosen in algorithms) == 1
+    assert {name for name, _ in algorithms} >= {"direct", "gemm_bm64_bn64", "gemm_bm32_bn32"}
+    assert all(name in printed for name, _ in algorithms) and "of 1 choices are more than 5%" in printed
 
 
 def test_host_time(simulator: None):
     """In a few rounds: every pass, and a sum in two dispatches."""
     done = subprocess.run(
-        [sys.executable, Path(bench.__file__).with_name("host_time"), "--rounds", "3"],
+        [sys.executable, Path(modelled.__file__).with_name("host_time"), "--rounds", "3"],
         capture_output=True,
         text=True,
         timeout=600,

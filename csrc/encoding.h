@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "plan.h"
+#include "planner/plan.h"
 
 namespace mps_conv_transpose3d {
 
@@ -22,7 +22,7 @@ struct Tensors {
 const std::optional<std::string>& unavailable_reason();
 
 // The GPU of the current stream.
-Device current_device();
+Gpu current_gpu();
 
 // Encodes the plan behind whatever the current stream already holds, and returns before it has run.
 // Compiles kernels at their first use. Throws c10::Error when Metal refuses the source, or anything else, with Metal's

@@ -1,8 +1,8 @@
-#include "scalar_grid.h"
+#include "planner/scalar.h"
 
 #include <algorithm>
 
-#include "integers.h"
+#include "planner/integers.h"
 
 namespace mps_conv_transpose3d {
 namespace {
@@ -33,24 +33,25 @@ std::array<uint32_t, 3> threadgroup_of_a_sum(int64_t width, int64_t rows) {
   return {x, std::max(y, 32 / x), 1};
 }
 
-// Parts of a sum, each of `threadgroups` threadgroups, of no fewer than 8 positions a thread. So many that a part's
-// data stay in the cache for all that read them, about 1824 threadgroups (8 rounds of those that are resident on 38
-// cores), and such that each core gets the same number. More than 114 parts, which 2 channels need to fill 38 cores,
-// would be long to add up; but none is of more than `max_work`, as long as it has rows to share.
+// Cuts a sum into parts, each of `threadgroups` threadgroups, of no fewer than 8 positions a thread. So many that a
+// part's data stay in the cache for all that read them, 8 rounds of those that 38 cores keep at once, and such that
+// each core gets the same number. More than 3 parts for each of those cores, which 2 channels need to fill them, would
+// be long to add up; but none is of more than `max_work`, as long as it has rows to share.
 SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int64_t batch, int64_t max_work,
-                    const Device& device) {
-  constexpr int64_t kThreadgroups = 1824, kResident = 6, kMostParts = 114, kLeastPositions = 8 * kThreads;
-  const int64_t at_once = kResident * device.cores;
+                    const Gpu& gpu) {
+  constexpr int64_t kFittedCores = 38, kThreadgroups = 8 * kResidency.scalar * kFittedCores;
+  constexpr int64_t kMostParts = 3 * kFittedCores, kLeastPositions = 8 * kThreads;
+  const int64_t at_once = int64_t{kResidency.scalar} * gpu.cores;
   const int64_t most_rounds = ceil_div(std::min(kThreadgroups, kMostParts * threadgroups), at_once);
   int64_t wanted = 1;
-  double best_time = 0;
+  double best = 0;
   for (int64_t rounds = most_rounds; rounds > std::max<int64_t>(most_rounds - 8, 0); --rounds) {
     const int64_t parts = std::clamp<int64_t>(rounds * at_once / threadgroups, 1, kMostParts);
-    const int64_t on_a_core = threadgroups_on_a_core(parts * threadgroups, kResident, device.cores);
-    const double time = static_cast<double>(on_a_core) / static_cast<double>(parts);
-    if (rounds == most_rounds || time < best_time) {
+    const int64_t on_a_core = threadgroups_on_a_core(parts * threadgroups, kResidency.scalar, gpu);
+    const double cycles = static_cast<double>(on_a_core) / static_cast<double>(parts);
+    if (rounds == most_rounds || cycles < best) {
       wanted = parts;
-      best_time = time;
+      best = cycles;
     }
   }
   const int64_t most = ceil_div(batch * rows * row_length, kLeastPositions);
@@ -60,17 +61,16 @@ SplitK choose_parts(int64_t threadgroups, int64_t rows, int64_t row_length, int6
 
 }  // namespace
 
-SplitK choose_parts(Pass pass, Method method, const KernelParams& p, int64_t max_work, const Device& device) {
+SplitK choose_parts(Pass pass, Family family, const KernelParams& p, int64_t max_work, const Gpu& gpu) {
   const int64_t outputs = int64_t{p.groups} * p.out_channels, pairs = outputs * p.in_channels, taps = taps_of(p);
   if (pass == Pass::bias_grad) {
-    const int64_t positions = int64_t{p.depth.output} * p.height.output * p.width.output;
-    return choose_parts(outputs, positions, 1, p.batch, max_work, device);
+    return choose_parts(outputs, output_positions_of(p), 1, p.batch, max_work, gpu);
   }
   // The grid of the direct kernel is cut by the input's channels, too.
   const int64_t rows = int64_t{p.depth.input} * p.height.input, channels = int64_t{p.groups} * p.in_channels;
-  return method == Method::depthwise
-             ? choose_parts(pairs, rows, p.width.input, p.batch, max_work / taps, device)
-             : choose_parts(pairs * taps, rows, p.width.input, p.batch, max_work * channels, device);
+  return family == Family::depthwise
+             ? choose_parts(pairs, rows, p.width.input, p.batch, max_work / taps, gpu)
+             : choose_parts(pairs * taps, rows, p.width.input, p.batch, max_work * channels, gpu);
 }
 
 Grid direct_grid(Pass pass, const KernelParams& p, int64_t parts) {
@@ -125,6 +125,10 @@ Grid depthwise_grid(Pass pass, const KernelParams& p, int64_t parts) {
           {pairs * threads[0], threads[1], parts}, threads, ceil_div(pairs * taps * p.batch * positions_of(p), parts)};
     }
   }
+}
+
+Grid reduce_parts_grid(int64_t elements, int64_t parts) {
+  return {{elements, 1, 1}, {kThreads, 1, 1}, elements * parts};
 }
 
 }  // namespace mps_conv_transpose3d

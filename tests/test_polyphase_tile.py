@@ -1,16 +1,16 @@
 """How the forward pass by phases is cut: the tiles that the planner gives to the kernel, looked at place by place."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
-from cases import NETWORKS, SWEEP, TILE_EDGES, Case
-
-_plan = pytest.importorskip("mps_conv_transpose3d._plan", reason="the package was built without pybind11")
-
-from mps_conv_transpose3d._explain import for_planner  # noqa: E402
+from cases import DTYPES, NETWORKS, SWEEP, TILE_EDGES, Case
+from mps_conv_transpose3d import _planner
 
 LARGE_KERNELS = [
     Case("kernel_5", (1, 16, 9, 10, 11), (16, 16, 5, 5, 5), stride=(2, 2, 2)),
@@ -23,17 +23,22 @@ LARGE_KERNELS = [
 CASES = [case for case in [*NETWORKS, *SWEEP, *TILE_EDGES, *LARGE_KERNELS] if len(case.input) == 5 and case.input[0]]
 
 
-def tile_of(case: Case) -> "_plan.PolyphaseTile | None":
+def dispatch_of(case: Case, dtype: str = "float32") -> _planner.Dispatch:
+    (dispatch,) = _planner.plans(case, dtype, cores=10, algorithm="polyphase_gemm")["forward"].dispatches
+    return dispatch
+
+
+def tile_of(case: Case) -> SimpleNamespace | None:
     """None where the matrix kernels cannot compute it."""
-    plan = _plan.make_plan(_plan.Pass.forward, _plan.DataType.float32, for_planner(case), _plan.Method.polyphase_gemm)
-    return plan.phase_tile if plan.steps[0].method == _plan.Method.polyphase_gemm else None
+    dispatch = dispatch_of(case)
+    return SimpleNamespace(**dispatch.polyphase_tile) if dispatch.algorithm == "polyphase_gemm" else None
 
 
-def places(size: "list[int]") -> Iterator[tuple[int, ...]]:
+def places(size: list[int]) -> Iterator[tuple[int, ...]]:
     return itertools.product(*map(range, size))
 
 
-def by_reciprocal(index: int, size: "list[int]", reciprocal: "list[int]") -> tuple[int, int, int]:
+def by_reciprocal(index: int, size: list[int], reciprocal: list[int]) -> tuple[int, int, int]:
     """As in the kernel; the first of the three may go on beyond its size."""
     row = index * reciprocal[2] >> 16
     plane = row * reciprocal[1] >> 16
@@ -73,14 +78,14 @@ def test_a_tile_fits(case: Case) -> None:
         pytest.skip("more shifts than the matrix kernels have bits")
     for size, count, output, stride in zip(t.box, t.boxes, case.output[2:], case.stride):
         assert size * (count - 1) < math.ceil(output / stride) <= size * count
-    for dtype in _plan.DataType.__members__.values():
-        plan = _plan.make_plan(_plan.Pass.forward, dtype, for_planner(case), _plan.Method.polyphase_gemm)
-        (step,) = plan.steps
-        threads = step.threads_per_threadgroup[0]
+    most = _planner.ask(about="algorithms")["max_polyphase_elements"]
+    for dtype in DTYPES:
+        dispatch = dispatch_of(case, dtype)
+        threads = dispatch.threads_per_threadgroup[0]
         assert 32 <= threads <= 256 and threads % 32 == 0 and t.fragment_rows in (1, 2)
         assert threads // 32 == math.ceil(t.rows / (8 * t.fragment_rows))
         assert t.positions <= 4 * threads
         # 8 channels of each; what is over holds the weights, and the simulator's checks see to that.
-        assert t.positions * 8 < _plan.MAX_PHASE_ELEMENTS
-        assert step.threads[0] % threads == 0
+        assert t.positions * 8 < most
+        assert dispatch.threads[0] % threads == 0
     assert math.prod(t.shifts) <= 32

@@ -1,6 +1,6 @@
 """Our kernels on the 72 calls of 17 networks, beside the ways of others, on a model of Apple's GPUs.
 
-    python benchmarks/bench.py              # `make bench`
+    python benchmarks/modelled.py              # `make model`
 
 Each call runs at full size on the simulated device, which counts what its kernels do; `model.py` turns the counts into
 time on a chip. Peers are sequences of ideal passes (`peers.py`), and the direct kernels, really counted. In half
@@ -44,10 +44,10 @@ GOALS = {"forward": 0.85, "input_grad": 0.80, "weight_grad": 0.75}
 def records_of(problem: Problem, chips: Sequence[str]) -> list[Record]:
     counted: dict[str, Counted] = {}  # by plan, which chips often share
     # In float32 alone: the direct kernels' loops are the same in every dtype.
-    direct = count(problem, method="direct", accesses=DIRECT_ACCESSES) if problem.dtype == "float32" else None
+    direct = count(problem, algorithm="direct", accesses=DIRECT_ACCESSES) if problem.dtype == "float32" else None
     records = []
     for chip in (CHIPS[name] for name in chips):
-        plan = str(plan_of(problem, cores=chip.cores))
+        plan = plan_of(problem, cores=chip.cores).text
         if plan not in counted:
             counted[plan] = count(problem, cores=chip.cores)
         records.append(record_of(problem, counted[plan], chip))
@@ -193,7 +193,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--chips", nargs="+", default=["M1", "M2 Max"], choices=list(CHIPS), metavar="CHIP")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "float16"], metavar="DTYPE")
     parser.add_argument("--calls", nargs="+", metavar="ID", help="of network_shapes.json; all, where this is left out")
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench", help="folder (%(default)s)")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "model", help="folder (%(default)s)")
     return parser.parse_args(arguments)
 
 

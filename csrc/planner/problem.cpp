@@ -1,13 +1,13 @@
-#include "problem.h"
+#include "planner/problem.h"
 
 #include <numeric>
 
-#include "integers.h"
+#include "planner/integers.h"
 
 namespace mps_conv_transpose3d {
 namespace {
 
-Axis make_axis(const Geometry& g, size_t i) {
+Axis make_axis(const ProblemSize& g, size_t i) {
   const int64_t common = std::gcd(g.stride[i], g.dilation[i]);
   const auto narrow = [](int64_t value) { return static_cast<int>(value); };
   // Tap k carries input q + shift to outputs q * stride + phase, where 0 <= phase < stride.
@@ -36,7 +36,7 @@ Strides make_strides(const Strides5& s) {
 
 }  // namespace
 
-std::array<int64_t, 3> Geometry::output() const {
+std::array<int64_t, 3> ProblemSize::output() const {
   std::array<int64_t, 3> size{};
   for (size_t i = 0; i < 3; ++i) {
     size[i] = (input[i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel[i] - 1) + output_padding[i] + 1;
@@ -63,7 +63,7 @@ bool spatial_offsets_fit(const std::array<int64_t, 3>& spatial, const Strides5& 
   return true;
 }
 
-std::optional<KernelParams> make_params(const Geometry& g, const Strides5& input, const Strides5& output) {
+std::optional<KernelParams> make_params(const ProblemSize& g, const Strides5& input, const Strides5& output) {
   bool fit = spatial_offsets_fit(g.input, input) && spatial_offsets_fit(g.output(), output);
   for (size_t i = 0; i < 3; ++i) {
     // The largest coordinates that a kernel computes on its way.
@@ -145,5 +145,8 @@ int64_t reached_phases_of(const KernelParams& p) {
   return int64_t{p.phases.d.value} * p.phases.h.value * p.phases.w.value;
 }
 int64_t positions_of(const KernelParams& p) { return int64_t{p.depth.input} * p.height.input * p.width.input; }
+int64_t output_positions_of(const KernelParams& p) {
+  return int64_t{p.depth.output} * p.height.output * p.width.output;
+}
 
 }  // namespace mps_conv_transpose3d

@@ -1,4 +1,4 @@
-#include "kernels.h"
+#include "encoding.h"
 
 #include <ATen/mps/MPSDevice.h>
 #include <ATen/mps/MPSStream.h>
@@ -58,47 +58,11 @@ void translating_exceptions(const Call& call) {
 constexpr auto kMetal30 = static_cast<MTLLanguageVersion>(3 << 16);
 constexpr auto kMetal31 = static_cast<MTLLanguageVersion>((3 << 16) + 1);
 
-NSString* element_type(DataType dtype) {
-  switch (dtype) {
-    case DataType::float32:
-      return @"float";
-    case DataType::float16:
-      return @"half";
-    case DataType::bfloat16:
-      break;
-  }
-  return @"bfloat";
-}
-
-// The file that a kernel stands in.
-ShaderFile file_of(const Kernel& kernel) {
-  switch (kernel.method) {
-    case Method::direct:
-    case Method::sum_parts:
-      return ShaderFile::direct;
-    case Method::depthwise:
-      return ShaderFile::depthwise;
-    case Method::tiled_gemm_bm64_bn128:
-    case Method::tiled_gemm_bm64_bn64:
-    case Method::tiled_gemm_bm32_bn64:
-    case Method::tiled_gemm_bm32_bn32:
-      return ShaderFile::forward_tiled;
-    case Method::polyphase_gemm:
-    case Method::polyphase_gemm_k3s2:
-      return ShaderFile::forward_polyphase;
-    case Method::gemm_bm64_bn64:
-    case Method::gemm_bm32_bn64:
-    case Method::gemm_bm32_bn32:
-    case Method::sum_splits:
-      break;
-  }
-  return kernel.pass == Pass::input_grad ? ShaderFile::input_grad : ShaderFile::weight_grad;
-}
-
-id<MTLLibrary> compile_library(id<MTLDevice> device, ShaderFile file, DataType dtype) {
+id<MTLLibrary> compile_library(id<MTLDevice> device, Library file, DataType dtype) {
   const Owned<NSString*> source([[NSString alloc] initWithUTF8String:shader_source(file)]);
+  const Owned<NSString*> element([[NSString alloc] initWithUTF8String:kElementNames[static_cast<size_t>(dtype)]]);
   const Owned<MTLCompileOptions*> options([[MTLCompileOptions alloc] init]);
-  [options.get() setPreprocessorMacros:@{@"ELEMENT" : element_type(dtype)}];
+  [options.get() setPreprocessorMacros:@{@"ELEMENT" : element.get()}];
   // A program may have been told an older version of the system; but there are no tensors of bfloat before macOS 14.
   const bool has_metal31 =
       dtype == DataType::bfloat16 ||
@@ -146,10 +110,10 @@ class Pipelines {
     const auto index = [](auto value) { return static_cast<size_t>(value); };
     const std::lock_guard<std::mutex> lock(mutex_);
     id<MTLComputePipelineState>& pipeline =
-        pipelines_[index(kernel.pass)][index(kernel.method)][index(kernel.dtype)][has_bias];
+        pipelines_[index(kernel.pass)][kernel.function()][index(kernel.dtype)][has_bias];
     if (pipeline == nil) {
       @autoreleasepool {
-        const ShaderFile file = file_of(kernel);
+        const Library file = kernel.library();
         id<MTLLibrary>& library = libraries_[index(file)][index(kernel.dtype)];
         translating_exceptions([&] {
           if (library == nil) {
@@ -167,8 +131,9 @@ class Pipelines {
   using Array = std::array<T, n>;
 
   std::mutex mutex_;
-  Array<Array<id<MTLLibrary>, kDataTypes>, kShaderFiles> libraries_{};
-  Array<Array<Array<Array<id<MTLComputePipelineState>, 2>, kDataTypes>, kMethods>, kPasses> pipelines_{};
+  Array<Array<id<MTLLibrary>, kElementNames.size()>, kLibraries> libraries_{};
+  Array<Array<Array<Array<id<MTLComputePipelineState>, 2>, kElementNames.size()>, kFunctions>, kPassNames.size()>
+      pipelines_{};
 };
 
 Pipelines& pipelines() {
@@ -201,13 +166,13 @@ const at::Tensor* tensor_of(Operand operand, const Tensors& tensors, const at::T
   return nullptr;
 }
 
-// Compiled, and able to run the step.
-id<MTLComputePipelineState> pipeline_of(id<MTLDevice> device, const Step& step, bool has_bias) {
-  id<MTLComputePipelineState> pipeline = pipelines().get(device, step.kernel, has_bias);
-  const auto& threads = step.threads_per_threadgroup;
+// Compiled, and able to run the dispatch.
+id<MTLComputePipelineState> pipeline_of(id<MTLDevice> device, const Dispatch& dispatch, bool has_bias) {
+  id<MTLComputePipelineState> pipeline = pipelines().get(device, dispatch.kernel, has_bias);
+  const auto& threads = dispatch.threads_per_threadgroup;
   const NSUInteger most = [pipeline maxTotalThreadsPerThreadgroup];
-  TORCH_CHECK(threads[0] * threads[1] * threads[2] <= most, "mps_conv_transpose3d: this GPU runs ", step.kernel.name(),
-              " with no more than ", most, " threads in a threadgroup");
+  TORCH_CHECK(threads[0] * threads[1] * threads[2] <= most, "mps_conv_transpose3d: this GPU runs ",
+              dispatch.kernel.name(), " with no more than ", most, " threads in a threadgroup");
   return pipeline;
 }
 
@@ -251,72 +216,74 @@ const std::optional<std::string>& unavailable_reason() {
   return reason;
 }
 
-Device current_device() {
-  static const Device device = [] {
+Gpu current_gpu() {
+  static const Gpu gpu = [] {
     @autoreleasepool {
 #ifdef MPS_CONV_TRANSPOSE3D_HAS_CORE_COUNT
       // Metal tells none; PyTorch asks the driver, which in a virtual machine is another.
       if (const unsigned cores = at::mps::MPSDevice::getInstance()->getCoreCount(); cores > 0) {
-        return Device{static_cast<int>(cores)};
+        return Gpu{static_cast<int>(cores)};
       }
 #endif
-      return device_named(text([at::mps::getCurrentMPSStream()->device() name]));
+      return gpu_named(text([at::mps::getCurrentMPSStream()->device() name]));
     }
   }();
-  return device;
+  return gpu;
 }
 
 void encode(const Plan& plan, const KernelParams& params, const Tensors& tensors) {
-  if (plan.step_count == 0) {
-    return;
-  }
   at::mps::MPSStream* stream = at::mps::getCurrentMPSStream();
   const at::Tensor partial_sums = plan.partial_sums > 0
                                       ? at::empty({plan.partial_sums}, tensors.output->options().dtype(at::kFloat))
                                       : at::Tensor();
-  std::array<id<MTLComputePipelineState>, std::tuple_size_v<decltype(plan.steps)>> pipelines{};
-  for (uint32_t i = 0; i < plan.step_count; ++i) {
-    pipelines[i] = pipeline_of(stream->device(), plan.steps[i], tensors.bias != nullptr);
+  std::array<id<MTLComputePipelineState>, std::tuple_size_v<decltype(plan.dispatches)>> pipelines{};
+  for (size_t i = 0; i < pipelines.size(); ++i) {
+    if (plan.dispatches[i]) {
+      pipelines[i] = pipeline_of(stream->device(), *plan.dispatches[i], tensors.bias != nullptr);
+    }
   }
-  // Between barriers, which cost nothing while PyTorch's encoder is serial: PyTorch has tried a concurrent one.
-  const auto encode_dispatch = [&](uint32_t i, uint32_t first) {
-    const Step& step = plan.steps[i];
+  // Encodes a slice between barriers, which cost nothing while PyTorch's encoder is serial: PyTorch has tried a
+  // concurrent one.
+  const auto encode_slice = [&](const Dispatch& dispatch, id<MTLComputePipelineState> pipeline, uint32_t z_offset) {
     id<MTLComputeCommandEncoder> encoder = stream->commandEncoder();
+    const auto set = [&](const auto& value, KernelBuffer index) {
+      [encoder setBytes:&value length:sizeof(value) atIndex:index];
+    };
     [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
-    [encoder setComputePipelineState:pipelines[i]];
-    for (const auto& [index, operand] : operands(step.kernel)) {
+    [encoder setComputePipelineState:pipeline];
+    for (const auto& [index, operand] : dispatch.bindings) {
       if (const at::Tensor* tensor = tensor_of(operand, tensors, partial_sums)) {
         bind(encoder, index, *tensor);
       }
     }
-    [encoder setBytes:&params length:sizeof(params) atIndex:kParamsBuffer];
-    [encoder setBytes:&first length:sizeof(first) atIndex:kZOffsetBuffer];
+    set(params, kParamsBuffer);
+    set(z_offset, kZOffsetBuffer);
     // What a kernel declares is all of its threadgroup memory: a length set here would stay set for whoever encodes
     // next.
-    if (plan.phase_tile.rows > 0) {
-      [encoder setBytes:&plan.phase_tile length:sizeof(plan.phase_tile) atIndex:kPolyphaseTileBuffer];
+    if (dispatch.polyphase_tile) {
+      set(*dispatch.polyphase_tile, kPolyphaseTileBuffer);
     }
-    if (step.tile_rows > 0) {
-      [encoder setBytes:&step.tile_rows length:sizeof(step.tile_rows) atIndex:kTileRowsBuffer];
+    if (dispatch.tile_rows) {
+      set(*dispatch.tile_rows, kTileRowsBuffer);
     }
-    if (plan.split_k.splits > 0) {
-      [encoder setBytes:&plan.split_k length:sizeof(plan.split_k) atIndex:kSplitBuffer];
+    if (dispatch.split_k) {
+      set(*dispatch.split_k, kSplitBuffer);
     }
-    const uint32_t depth = std::min(step.slice, step.threads[2] - first);
-    [encoder dispatchThreads:MTLSizeMake(step.threads[0], step.threads[1], depth)
-        threadsPerThreadgroup:metal_size(step.threads_per_threadgroup)];
+    const uint32_t z = std::min(dispatch.z_per_dispatch, dispatch.threads[2] - z_offset);
+    [encoder dispatchThreads:MTLSizeMake(dispatch.threads[0], dispatch.threads[1], z)
+        threadsPerThreadgroup:metal_size(dispatch.threads_per_threadgroup)];
     [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
   };
   on_queue(stream, [&] {
-    for (uint32_t i = 0; i < plan.step_count; ++i) {
-      const Step& step = plan.steps[i];
+    for (size_t i = 0; i < pipelines.size() && plan.dispatches[i]; ++i) {
+      const Dispatch& dispatch = *plan.dispatches[i];
       // macOS kills a command buffer that runs for seconds, with all that it holds: each slice has one of its own.
-      const bool is_sliced = step.slice < step.threads[2];
+      const bool is_sliced = dispatch.z_per_dispatch < dispatch.threads[2];
       if (is_sliced) {
         stream->synchronize(at::mps::SyncType::COMMIT);
       }
-      for (uint32_t first = 0; first < step.threads[2]; first += step.slice) {
-        encode_dispatch(i, first);
+      for (uint32_t z = 0; z < dispatch.threads[2]; z += dispatch.z_per_dispatch) {
+        encode_slice(dispatch, pipelines[i], z);
         if (is_sliced) {
           stream->synchronize(at::mps::SyncType::COMMIT);
         }
