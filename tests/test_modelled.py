@@ -14,6 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import modelled
+
 import choose
 from cases import BY_NAME, NETWORKS, SWEEP, Case
 from peers import PEERS

@@ -1,6 +1,6 @@
 """Which operators of a program `mps` lacks, for each PyTorch version.
 
-    python tools/operators.py lists     # simulator/cmake/operators/X.Y.txt, from the wheels of all versions
+    python tools/operators.py lists     # simulator/cmake/operators.txt, from the wheels of all versions
     python tools/operators.py table     # docs/operators.md, from a run of each program on the simulated device
 
 The lists come from the native_functions.yaml in each version's macOS wheel, read by that version's own torchgen. The
@@ -20,7 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LISTS = ROOT / "simulator" / "cmake" / "operators"
+SCRIPT = ROOT / "simulator" / "cmake" / "operators.py"
+sys.path.insert(0, str(SCRIPT.parent))
+
+import operator_table  # noqa: E402
+
 DOCUMENT = ROOT / "docs" / "operators.md"
 
 # The last release of each version.
@@ -33,12 +37,11 @@ VERSIONS = {
     "2.9": "2.9.1",
     "2.10": "2.10.0",
     "2.11": "2.11.0",
-    "2.12": "2.12.0",
+    "2.12": "2.12.1",
     "2.13": "2.13.0",
-    "2.14": "2.14.0",
+    "2.14": "2.14.1",
     "2.15": "2.15.0",
 }
-INSTALLED = "2.13"  # the simulator reads its list from torch itself
 
 Names = set[str]
 
@@ -48,27 +51,19 @@ def write_lists() -> None:
     sys.path.insert(0, str(ROOT / "tools" / "mac"))
     from wheels import Wheel, folder
 
+    lacking = {}
     for version, release in VERSIONS.items():
-        if version == INSTALLED:
-            continue
         unpacked = folder(Wheel("torch", release, ("torchgen/*",)))
         refused = subprocess.run(
-            [sys.executable, str(LISTS.with_suffix(".py")), "--refused"],
+            [sys.executable, str(SCRIPT), "--refused"],
             env={**os.environ, "PYTHONPATH": str(unpacked)},
             check=True,
             capture_output=True,
             text=True,
         )
-        (LISTS / f"{version}.txt").write_text(refused.stdout)
-        print(f"{version}: {len(refused.stdout.split())} operators without mps, as of {release}")
-
-
-def lacking() -> dict[str, Names]:
-    """By version, the operators that its `mps` lacks."""
-    installed = [sys.executable, str(LISTS.with_suffix(".py")), "--refused"]
-    lists = {path.stem: set(path.read_text().split()) for path in LISTS.glob("*.txt")}
-    lists[INSTALLED] = set(subprocess.run(installed, check=True, capture_output=True, text=True).stdout.split())
-    return {version: lists[version] for version in VERSIONS}
+        lacking[version] = set(refused.stdout.split())
+        print(f"{version}: {len(lacking[version])} operators without mps, as of {release}")
+    operator_table.write(lacking)
 
 
 # --- What the programs call ---
@@ -217,7 +212,7 @@ def main() -> None:
         assert operators, f"nothing was seen of {name}"
         called[name] = operators
         print(f"{name}: {len(operators)} operators", flush=True)
-    DOCUMENT.write_text(document(called, lacking()))
+    DOCUMENT.write_text(document(called, operator_table.read()))
 
 
 if __name__ == "__main__":

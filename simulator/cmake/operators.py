@@ -3,10 +3,10 @@
 The source of truth is the native_functions.yaml that the installed torch carries, read by torchgen, so that structured
 delegates, generated variants and composites are resolved as PyTorch's own build resolves them.
 
-What a torch version other than the installed one refuses comes from `operators/<X.Y>.txt` beside this script: one
-operator a line, made with that version's own torchgen (it is pure Python and in every wheel):
+What another version of torch refuses comes from operators.txt beside this script (operator_table.py), of which each
+version's part is made with its own torchgen (it is pure Python and in every wheel):
 
-    PYTHONPATH=<unpacked wheel> python operators.py --refused > operators/X.Y.txt
+    PYTHONPATH=<unpacked wheel> python operators.py --refused
 
 The simulator refuses those under MPS_SIMULATOR_TORCH=X.Y.
 """
@@ -17,11 +17,10 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
+import operator_table
 import torchgen
 from torchgen.gen import parse_native_yaml
 from torchgen.model import BackendIndex, DispatchKey, NativeFunction
-
-OTHER_VERSIONS = Path(__file__).parent / "operators"
 
 
 class Operators:
@@ -71,7 +70,7 @@ def _array(name: str, operators: Iterable[str]) -> str:
     )
 
 
-def table(operators: Operators, refused_by_version: dict[str, list[str]]) -> str:
+def table(operators: Operators, refused_by_version: dict[str, set[str]]) -> str:
     versions = "".join(
         f'    {{"{version}",\n     {{\n' + "".join(f'         "aten::{o}",\n' for o in sorted(refused)) + "     }},\n"
         for version, refused in sorted(refused_by_version.items())
@@ -101,8 +100,7 @@ def main() -> None:
     if arguments.refused:
         print("\n".join(sorted(operators.refused())))
     if arguments.output:
-        refused_by_version = {file.stem: file.read_text().split() for file in sorted(OTHER_VERSIONS.glob("*.txt"))}
-        arguments.output.write_text(table(operators, refused_by_version))
+        arguments.output.write_text(table(operators, operator_table.read()))
 
 
 if __name__ == "__main__":
