@@ -52,7 +52,7 @@ class Run:
 
 
 def algorithms() -> list[str]:
-    return torch.ops.mps_conv_transpose3d.algorithms()
+    return sorted(torch.ops.mps_conv_transpose3d.algorithms())  # random calls draw from these
 
 
 def words_of(plan: _planner.Plan) -> str:
