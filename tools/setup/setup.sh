@@ -24,11 +24,10 @@ has_python_headers() {
 
 # Prints the Debian packages that are missing, one a line.
 missing_packages() {
-  local package
-  # Compilers and linkers; GNUstep's Foundation; GCC's Objective-C runtime; the fibers of other processors than x86-64.
-  for package in clang-19 lld-19 llvm-19 libclang-rt-19-dev libgnustep-base-dev gobjc++ libboost-context-dev; do
-    [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
-  done
+  local package file
+  while read -r package file; do
+    compgen -G "$file" >/dev/null || echo "$package"
+  done <simulator/debian-packages.txt
   # Debian's packages complete Debian's Python alone.
   case "$(command -v "$python" || echo "/usr/bin/$python")" in
     /usr/bin/python3*)

@@ -42,6 +42,12 @@ std::string identity(const fs::path& file) {
          std::to_string(fs::last_write_time(file).time_since_epoch().count()) + "\n";
 }
 
+std::string not_installed(const std::string& packages) {
+  return "Metal shaders are compiled here by clang 19, of which these Debian packages are missing. As root:\n\n"
+         "    apt-get install --no-install-recommends " +
+         packages + "\n";
+}
+
 std::string find_clang() {
   if (std::string clang = environment("MPS_SIMULATOR_CLANG"); !clang.empty()) return clang;
   std::vector<std::string> folders;
@@ -54,8 +60,20 @@ std::string find_clang() {
   }
   const std::string clang = "/usr/lib/llvm-19/bin/clang++";
   if (access(clang.c_str(), X_OK) == 0) return clang;
-  throw std::runtime_error(
-      "clang++-19, which compiles Metal shaders here, is not installed (apt-get install clang-19)");
+  throw std::runtime_error(not_installed("clang-19 lld-19 llvm-19 libclang-rt-19-dev"));
+}
+
+// Debian has clang's linker, its libraries and its tools in packages of their own.
+void check_companions(const fs::path& clang) {
+  const fs::path llvm = fs::canonical(clang).parent_path().parent_path();
+  if (llvm.filename() != "llvm-19") return;
+  std::string missing;
+  for (const auto& [package, file] : {std::pair{"lld-19", "bin/ld.lld"},
+                                      {"llvm-19", "bin/llvm-symbolizer"},
+                                      {"libclang-rt-19-dev", "lib/clang/19/lib"}}) {
+    if (!fs::exists(llvm / file)) missing += std::string(missing.empty() ? "" : " ") + package;
+  }
+  if (!missing.empty()) throw std::runtime_error(not_installed(missing));
 }
 
 // What -march=native depends on.
@@ -97,6 +115,7 @@ Toolchain::Toolchain(bool counting, const char* standard)
       clang_(fs::absolute(find_clang())),
       headers_(find_root() + "/include/metal"),
       cache_(find_cache()) {
+  check_companions(clang_);
   if (!fs::is_directory(headers_)) {
     throw std::runtime_error("the headers of Metal shaders are missing: " + headers_ + " (set MPS_SIMULATOR_ROOT)");
   }
