@@ -36,8 +36,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 from calls import Call  # noqa: E402
 from random_calls import for_calls_of  # noqa: E402
 
-SECONDS_OF_A_CALL = 300  # one that takes longer hangs; kernels are compiled in the first ones
-SECONDS_OF_A_SMALLER_CALL = 20  # than one that hung
 MEMORY = 12 << 30  # of a process
 MOST_FAILURES = 5
 
@@ -106,7 +104,7 @@ class Maker:
     `check` is a function of a module, which the process imports. (A forked process could not use the device.)
     """
 
-    def __init__(self, check: Callable[[Call], object], seconds: float = SECONDS_OF_A_CALL) -> None:
+    def __init__(self, check: Callable[[Call], object], seconds: float) -> None:
         self.check, self.seconds = check, seconds
         self._folder = tempfile.TemporaryDirectory()
         self._said = Path(self._folder.name, "stderr")  # of the last process
@@ -196,7 +194,7 @@ class Fuzz:
     """Threads that draw calls, each with a process that makes them."""
 
     def __init__(self, arguments: argparse.Namespace, console: Console) -> None:
-        self.backend, self.console = arguments.backend, console
+        self.backend, self.patience, self.console = arguments.backend, arguments.patience, console
         self.statistics = Statistics()
         self.failures: dict[str, Failure] = {}  # by the call
         self.started = time.monotonic()
@@ -223,7 +221,7 @@ class Fuzz:
         return f"{calls.total()} calls, {calls['legal']} legal, {len(self.failures)} failed{lost}"
 
     def _draw(self, seeds: Iterator[int]) -> None:
-        maker = Maker(CHECKS[self.backend])
+        maker = Maker(CHECKS[self.backend], self.patience)
         for seed in seeds:
             if time.monotonic() > self.started + self.seconds or len(self.failures) >= MOST_FAILURES:
                 break
@@ -258,7 +256,7 @@ def smallest_failure(seed: int, maker: Maker, observe: Callable[[Call, object], 
         except (Wrong, Ended, Hung) as error:
             failure = Failure(seed, str(error), call)
             if isinstance(error, Hung):
-                maker.seconds = min(patience, SECONDS_OF_A_SMALLER_CALL)
+                maker.seconds = patience / 10  # smaller ones are quicker
             raise
 
     try:
@@ -309,6 +307,13 @@ def main() -> int:
     parser.add_argument("--checks", choices=["0", "1"], default="1", help="MPS_SIMULATOR_CHECKS, default %(default)s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="a call that takes longer hangs: the first ones compile kernels, so give more where much else runs",
+    )
     arguments = parser.parse_args()
     os.environ["MPS_SIMULATOR_CHECKS"] = arguments.checks
     os.environ.setdefault("MPS_SIMULATOR_MAX_THREADS", "32")  # tests/conftest.py says why
