@@ -5,6 +5,7 @@ import json
 import re
 import struct
 import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -17,10 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools" / "mac"))
 
 import build_wheel
 import bundle
+import check
 import macho
 import metal_cpp
 import wheels
-from toolchain import Toolchain, imports
+from toolchain import METAL_HEADERS, Toolchain, imports
 
 SOURCE = """
 #import <Foundation/Foundation.h>
@@ -230,3 +232,24 @@ def test_a_wrong_archive_is_refused(
     renamed.rename(wheel)
     monkeypatch.setattr(build_wheel, "LARGEST", 1000)
     assert "more than 1000" in "\n".join(build_wheel.problems(wheel, packed(clean)))
+
+
+def test_a_bridge_serves_the_releases_that_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = check.Check(tmp_path, METAL_HEADERS, ("2.4.0", "2.4.1", "2.6.0", "2.14.0", "2.14.1"))
+    built = {"2.4.0": b"old", "2.4.1": b"new", "2.6.0": b"2.6", "2.14.0": b"2.14", "2.14.1": b"2.14"}
+    for release, data in built.items():
+        (tmp_path / release).write_bytes(data)
+    monkeypatch.setattr(checked, "toolchain", lambda release: types.SimpleNamespace(bundle=tmp_path / release))
+    monkeypatch.setattr(build_wheel, "commit", lambda release: f"commit of {release}")
+    served = {bridge.path.name: bridge.torch for bridge in build_wheel.bridges(checked)}
+    assert served == {
+        "2.4.1": {"2.4.1": "commit of 2.4.1"},
+        "2.6.0": {"2.6.0": "commit of 2.6.0"},
+        "2.14.1": {"2.14.0": "commit of 2.14.0", "2.14.1": "commit of 2.14.1"},
+    }
+    told = [step.detail for one in ("2.4", "2.14") for step in checked.patches(f"{one}.0", f"{one}.1")]
+    assert told == ["differ: the wheel serves 2.4.1 alone", "the same bytes"]
+
+
+def test_a_release_tells_its_commit() -> None:
+    assert re.fullmatch("[0-9a-f]{40}", build_wheel.commit("2.13.0"))

@@ -26,6 +26,8 @@ LIBCXX = (
     "-D_LIBCPP_ABI_NAMESPACE=__1",
     "-D_LIBCPP_PSTL_BACKEND_SERIAL",
     "-D_LIBCPP_HARDENING_MODE=_LIBCPP_HARDENING_MODE_NONE",
+    # Of libc++.dylib what macOS 11 had, as torch's dylibs up to 2.11 do: they are all the proof of what it exports.
+    *("-U__ENVIRONMENT_MAC_OS_X_VERSION_MIN_REQUIRED__", "-D__ENVIRONMENT_MAC_OS_X_VERSION_MIN_REQUIRED__=110000"),
 )
 # What Apple's compiler warns of by default is an error here. A misspelt selector is only a warning to clang.
 WARNINGS = ("-Wall", "-Wextra", "-Wundeclared-selector", "-Wobjc-messaging-id", "-Wunguarded-availability", "-Werror")
