@@ -7,6 +7,7 @@ above all of address spaces: for these there is a second reading (docs/simulator
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from shader_source import METAL, embed, kernel_files, kernels
@@ -106,3 +107,21 @@ def test_a_missing_include_fails_the_build(tmp_path):
     assert 'includes "coord.h", which is not there' in " ".join(result.stderr.split())
     (tmp_path / "coord.h").touch()
     assert embed([source], tmp_path).returncode == 0
+
+
+def declared(header: Path) -> set[str]:
+    """What a header brings: types and constants as words, functions and macros with parameters as `name(`."""
+    text = header.read_text()
+    functions = re.findall(r"^(?:METAL_FUNC|constexpr) [^(;]*?(\w+\()", text, re.MULTILINE)
+    constants = re.findall(r"^constant [^=;[]*?(\w+)(?: =|;| \[\[)", text, re.MULTILINE)
+    enumerators = re.findall(r"\b(k\w+) =", " ".join(re.findall(r"^enum[^}]*\}", text, re.MULTILINE)))
+    macros = re.findall(r"^#define (\w+\(?)", text, re.MULTILINE)
+    return {*functions, *constants, *enumerators, *macros, *re.findall(r"^struct (\w+)", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("file", sorted(METAL.rglob("*.[hm]*")), ids=lambda path: str(path.relative_to(METAL)))
+def test_each_include_is_of_what_the_file_uses(file):
+    text = re.sub(r"//.*", "", file.read_text())
+    words = {*re.findall(r"\w+", text), *(f"{name}(" for name in re.findall(r"(\w+)(?:<[^<>;]*>)?\(", text))}
+    included = {(file.parent / name).resolve() for name in re.findall(r'#include "(.*)"', text)}
+    assert included == {path for path in METAL.rglob("*.h") if path != file and declared(path) & words}

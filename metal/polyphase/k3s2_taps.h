@@ -4,10 +4,10 @@
 #include <metal_stdlib>
 
 #include "../common.h"
+#include "../coord.h"
 #include "../params.h"
 #include "epilogue.h"
 #include "loader.h"
-#include "mma.h"
 #include "phase.h"
 
 using namespace metal;

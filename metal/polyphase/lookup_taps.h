@@ -8,7 +8,6 @@
 #include "../params.h"
 #include "epilogue.h"
 #include "loader.h"
-#include "mma.h"
 #include "phase.h"
 
 using namespace metal;
