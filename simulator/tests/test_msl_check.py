@@ -55,6 +55,16 @@ def test_what_both_say_is_said_once(capsys):
     )
 
 
+def test_lines_are_those_of_the_source(capsys):
+    """Whatever #line says: a shader that was made of several files is looked for in one."""
+    text = GOOD.replace("SCALE", "no_such_name").replace("kernel", '  # line 90 "here"\nkernel')
+    write(bad__metal=f'#line 1 "elsewhere.h"\n{text}')
+    assert main(["check", "bad.metal"]) == 1
+    assert capsys.readouterr().out == (
+        "bad.metal:5:77: error: use of undeclared identifier 'no_such_name' [first and second readings]\n"
+    )
+
+
 def test_the_first_reading_decides(capsys, monkeypatch):
     write(good__metal=GOOD)
     refused = [readings.Diagnostic(3, 1, "no")]

@@ -11,6 +11,7 @@ from mps_simulator.msl.toolchain import HEADERS, NAME, clang_on
 VERSIONS = {"metal3.0": 300, "metal3.1": 310, "metal3.2": 320, "metal4.0": 400, "metal4.1": 410}
 
 _TOKEN = re.compile(r"\w+ '(.*)'\t(?: \[\w+(?:='.*')?\])*\tLoc=<([^<>]*):(\d+):(\d+)(?: <Spelling=(.*):(\d+):(\d+)>)?>")
+_LINE = re.compile(r"^[ \t]*#[ \t]*line\b.*", re.MULTILINE)
 _ERROR = re.compile(rf"{NAME}:(\d+):(\d+): (?:fatal )?error: (.*)")
 
 
@@ -28,10 +29,13 @@ class Token:
 
 
 def tokens(source: str, version: int, macros: dict[str, str]) -> list[Token]:
-    """Raises Refused where the preprocessor does: #error, a header that is missing."""
+    """Raises Refused where the preprocessor does: #error, a header that is missing.
+
+    Lines are counted as they stand in the source, whatever its #line directives say of them.
+    """
     defined = {"__METAL__": "1", "__METAL_MACOS__": "1", "__METAL_VERSION__": str(version), "__AIR64__": "1", **macros}
     done = clang_on(
-        source,
+        _LINE.sub("", source),
         [
             *("-x", "c++", "-std=c++17", "-undef", "-nostdinc", "-fsyntax-only", "-Xclang", "-dump-tokens"),
             *("-ivfsoverlay", str(HEADERS / "overlay.yaml"), f"-I{HEADERS / 'metal'}"),

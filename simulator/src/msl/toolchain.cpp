@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <sstream>
 #include <stdexcept>
 
@@ -264,7 +265,9 @@ Output Toolchain::preprocess(const std::string& source, const std::vector<std::s
   if (language_version >= 310) arguments.push_back("-D__HAVE_BFLOAT__=1");
   for (const std::string& m : macros) arguments.push_back("-D" + m);
   arguments.push_back("-");
-  return run(arguments, "#line 1 \"program_source\"\n" + source + "\n");
+  // Lines are counted as they stand in the source, whatever it says of them.
+  static const std::regex line_directive(R"((^|\n)[ \t]*#[ \t]*line\b[^\n]*)");
+  return run(arguments, "#line 1 \"program_source\"\n" + std::regex_replace(source, line_directive, "$1") + "\n");
 }
 
 Output Toolchain::parse(const std::string& text) const {
