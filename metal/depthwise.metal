@@ -13,7 +13,7 @@
 
 using namespace metal;
 
-// Taps of the filter of a pair of channels; (d, h, w) is filter[d * 9 + h * 3 + w].
+// The taps of a pair of channels: (d, h, w) is filter[d * 9 + h * 3 + w].
 enum { kFilter = 27 };
 
 template <typename T>
@@ -83,7 +83,8 @@ template <typename T>
       for (int e = 0; e < 4; ++e) {
         upper[e] = value_or_zero(x, corner[e] + above * p.input.depth, inside[e] && within);
       }
-      float cell[8] = {};  // apart: the rounding error is that of channels plus taps, not of channels times taps
+      // Each channel is summed apart: the rounding error is that of channels plus taps, not of channels times taps.
+      float cell[8] = {};
 #pragma unroll
       for (int kd = 0; kd < 3; ++kd) {
 #pragma unroll
@@ -140,7 +141,7 @@ inline Targets targets_of(constant Axis& axis, int stride, int i) {
   return targets;
 }
 
-// The same for the nine taps (h, w) of a plane.
+// Targets of the nine taps (h, w) of a plane.
 struct PlaneTargets {
   int at[9];
   bool inside[9];
@@ -179,7 +180,7 @@ template <typename T>
 #pragma unroll
     for (int r = 0; r < kDepthwiseRun; ++r) {
       const Targets planes = targets_of(p.depth, p.output.depth, d + r);
-      float sum = 0;  // apart: the rounding error is that of channels plus taps, not of channels times taps
+      float sum = 0;  // each channel apart, as in the forward pass
 #pragma unroll
       for (int k = 0; k < kFilter; ++k) {
         const bool inside = planes.inside[k / 9] && plane.inside[k % 9];
@@ -204,8 +205,8 @@ template <typename T>
 enum { kPlainTerms = 64 };
 
 // A threadgroup sums all taps of one pair of channels over one split of the rows (d, h) of the input. With has_bias it
-// sums the bias gradient, too: an output belongs to the input that reaches it through a tap below the stride, or, past
-// the last input, through any. Lane t of a simdgroup keeps the sum of tap t, and lane 27 that of the bias.
+// sums the bias gradient, too: an output belongs to the input that reaches it through a tap below the stride, or, where
+// that is the last input, through any tap. Lane t of a simdgroup keeps the sum of tap t, and lane 27 that of the bias.
 // Leaves partial sums [split][c][o][tap], and with has_bias [o] behind those of each split.
 // threadgroups: x = (c, o of the group), z = split. Threads: x along W, y over the rows.
 template <typename T>

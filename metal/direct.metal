@@ -13,7 +13,7 @@
 
 using namespace metal;
 
-// Smallest q with q * b >= a, and largest with q * b <= a, for b > 0.
+// ceil(a / b) and floor(a / b), for b > 0.
 METAL_FUNC int ceil_div(int a, int b) { return a > 0 ? (a - 1) / b + 1 : -(-a / b); }
 METAL_FUNC int floor_div(int a, int b) { return -ceil_div(-a, b); }
 
@@ -149,7 +149,7 @@ template <typename T>
   const int kw = tap % p.width.taps, kh = tap / p.width.taps % p.height.taps;
   const int kd = tap / p.width.taps / p.height.taps;
 
-  // The inputs of a row that the tap brings to an output: this thread takes every across-th.
+  // The tap brings inputs [first_w, last_w] of a row to outputs; this thread takes every across-th.
   const int start = target(p.width, 0, kw), across = int(threads.x);
   const int first_w = max(0, ceil_div(-start, p.width.stride)) + int(thread_position.x);
   const int last_w = min(p.width.input - 1, floor_div(p.width.output - 1 - start, p.width.stride));
@@ -199,7 +199,7 @@ template <typename T>
   threadgroup float2 simdgroup_sums[kMaxSimdgroups];
   const int o = int(element.x), z = int(element.z + z_offset), across = int(threads.x);
   const int row = p.width.output, plane = p.height.output * row;
-  // With even distances between positions, no coordinates are needed.
+  // With even distances between positions, an offset needs no coordinates.
   const bool even = p.output.height == row * p.output.width && p.output.depth == plane * p.output.width;
 
   CompensatedSum total;

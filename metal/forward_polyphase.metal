@@ -72,7 +72,7 @@ template <typename T, typename Taps>
         const LaneTap tap = Taps::next_block(tables, p, t, {0, sd, sh, sw}, column_tile, simdgroup, lane);
         const Coord start = {0, box.d + depth.first_shift + sd, box.h + height.first_shift + sh,
                              box.w + width.first_shift + sw};
-        x_loader.find(p, t, start, x, int(thread_index), threads);
+        x_loader.find(p, t, start, x);
 
         device const T *x_c = x, *w_c = w + tap.offset;
         for (int c = p.in_channels; c > 0; c -= kPolyphaseBK) {

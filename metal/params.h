@@ -71,7 +71,7 @@ enum KernelBuffer {
   kTileRowsBuffer = 9,       // int: rows of a matrix kernel's tile, a multiple of tile_rows_unit(), at most BM
 };
 
-// Split-K of a sum over all samples, each of k_per_sample terms (positions, rows of them, or blocks): `splits` parts of
+// Split-K of a sum over all samples, each of k_per_sample terms (positions, or rows of them): `splits` parts of
 // `length` terms. A part may begin in one sample and end in another.
 struct SplitK {
   int splits, length;

@@ -33,7 +33,7 @@ MISTAKES = {
         r"reinterpret_cast<device \1>",
         "is not allowed",
     ),
-    "a member function of another address space": (r"(\) (?:const )?)thread \{", r"\1device {", "object parameter"),
+    "a member function of another address space": (r"(void next\(.*\) )thread \{", r"\1device {", "object parameter"),
     "a constant taken as a thread's": (
         r"(METAL_FUNC [^{;]*constant (\w+)& (\w+)\) \{\n)",
         r"\1  thread const \2& copy = \3;\n",

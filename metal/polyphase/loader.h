@@ -40,22 +40,21 @@ template <typename T, typename Element>
 struct InputLoader {
   int offset[kPolyphasePositions];  // of this thread's positions in a channel; -1: outside of the input, or none
   threadgroup Element* dst;
-  int dst_step;
+  int position, step;  // this thread's first position, and from one to the next
 
   METAL_FUNC InputLoader(threadgroup Element* staged, int thread_index, int threads) thread {
     dst = staged + thread_index * kPolyphaseBK;
-    dst_step = threads * kPolyphaseBK;
+    position = thread_index;
+    step = threads;
   }
 
   // Goes to the positions from `start` on. What lies outside of the input is staged here, as zeros.
-  METAL_FUNC void find(constant KernelParams& p, constant PolyphaseTile& t, Coord start, device const T* x,
-                       int thread_index, int threads) thread {
+  METAL_FUNC void find(constant KernelParams& p, constant PolyphaseTile& t, Coord start, device const T* x) thread {
 #pragma unroll
     for (int i = 0; i < kPolyphasePositions; ++i) {
       offset[i] = -1;
-      const int position = thread_index + i * threads;
-      if (position < t.positions) {
-        Coord at = unravel_small(position, t.staged, t.staged_reciprocal);
+      if (position + i * step < t.positions) {
+        Coord at = unravel_small(position + i * step, t.staged, t.staged_reciprocal);
         if (t.copies > 1) {
           const int copy = at.d / t.staged.d, copy_w = copy / t.copies_h;
           at = {0, at.d - copy * t.staged.d, at.h + copy - copy_w * t.copies_h, at.w + copy_w};
@@ -64,7 +63,7 @@ struct InputLoader {
         if (uint(at.d) < uint(p.depth.input) && uint(at.h) < uint(p.height.input) && uint(at.w) < uint(p.width.input)) {
           offset[i] = offset_of(p.input, at);
         } else {
-          load_8(dst + i * dst_step, x, 0, 0);
+          load_8(dst + i * step * kPolyphaseBK, x, 0, 0);
         }
       }
     }
@@ -78,7 +77,7 @@ struct InputLoader {
       if (offset[i] >= 0) {
         load_8(to, x + offset[i], channel_stride, channels);
       }
-      to += dst_step;
+      to += step * kPolyphaseBK;
     }
   }
 };

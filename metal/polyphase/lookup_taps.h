@@ -30,18 +30,16 @@ struct LookupTaps {
     int tap_count;
   };
 
-  const int shifts;       // of a block
-  const int flush_steps;  // until an output has summed 64 products
+  int shifts;       // of a block
+  int flush_steps;  // until an output has summed 64 products
   int steps = 0;
 
-  METAL_FUNC LookupTaps(constant KernelParams& p, constant PolyphaseTile& t) thread
-      : shifts(t.shifts.d* t.shifts.h* t.shifts.w),
-        flush_steps(max(8 / taps_of_output(p), 1)) {}
-
-  METAL_FUNC static int taps_of_output(constant KernelParams& p) {
+  METAL_FUNC LookupTaps(constant KernelParams& p, constant PolyphaseTile& t) thread {
     constant Axis &depth = p.depth, &height = p.height, &width = p.width;
-    return ((depth.taps - 1) / depth.tap_step + 1) * ((height.taps - 1) / height.tap_step + 1) *
-           ((width.taps - 1) / width.tap_step + 1);
+    const int taps_of_output = ((depth.taps - 1) / depth.tap_step + 1) * ((height.taps - 1) / height.tap_step + 1) *
+                               ((width.taps - 1) / width.tap_step + 1);
+    shifts = t.shifts.d * t.shifts.h * t.shifts.w;
+    flush_steps = max(8 / taps_of_output, 1);
   }
 
   METAL_FUNC static int filter_size(constant KernelParams& p) { return taps_per_filter(p); }
