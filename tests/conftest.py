@@ -45,6 +45,7 @@ NEEDS_SIMULATOR = {
     "test_bench_takes_each_path",
     "test_bench_without_a_device",
     "test_bits_do_not_depend_on_the_order",
+    "test_both_readings_accept_each_header_alone",
     "test_both_readings_accept_the_kernels",
     "test_channel_slice_of_grad_output_is_read_in_place",
     "test_compiled_graph_runs_our_kernel",
