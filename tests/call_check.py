@@ -56,6 +56,8 @@ def is_tame(call: Call) -> bool:
     g = call.geometry
     if g is None:
         return all(-INT32 <= value < INT32 for value in hyper_parameters_of(call))
+    if _has_no_samples(call):
+        return True
     axes = zip(g.input, g.kernel, g.stride, g.padding, g.output_padding, g.dilation)
     if not all(
         max(abs(s) * i, 2 * abs(p), abs(op), abs(d) * k, abs(s), abs(d)) < INT32 / 8 for i, k, s, p, op, d in axes
@@ -101,13 +103,16 @@ def _storage_of(tensor: torch.Tensor) -> torch.Tensor:
 
 def _check_places(call: Call, tensors: Tensors, results: Tensors) -> None:
     """They are where a compiled graph, which is made from the predicted strides, looks for them."""
+    for name, result in results.items():
+        assert result.device.type == "mps", f"{name} is on {result.device}"
+        assert not any(_share_memory(result, tensor) for tensor in tensors.values()), f"{name} is in an operand"
+    if _has_no_samples(call):
+        return  # to PyTorch's own function, which does otherwise than is predicted of it
     with FakeTensorMode() as mode:
         predicted = run(replace(call, algorithm=None, cores=None), map_tensors(mode.from_tensor, tensors))
     for name, result in results.items():
-        assert result.device.type == "mps", f"{name} is on {result.device}"
         expected = predicted[name].stride()
         assert result.stride() == expected, f"{name}: strides {result.stride()}, predicted {expected}"
-        assert not any(_share_memory(result, tensor) for tensor in tensors.values()), f"{name} is in an operand"
 
 
 def _share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -236,7 +241,7 @@ def _observe(
     baseline: torch.Tensor,
     g: Geometry,
 ) -> Observation:
-    dtype, exact = DTYPES[call.dtype], sums.exact
+    dtype, exact = baseline.dtype if is_mixed(call) else DTYPES[call.dtype], sums.exact
     assert actual.shape == exact.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(exact.shape)}"
     assert actual.dtype == dtype, f"{what}: {actual.dtype}, expected {dtype}"
     if exact.numel() == 0:
@@ -271,6 +276,8 @@ def _observe(
 
 def algorithms_of(call: Call, backend: str) -> dict[str, str]:
     """The algorithm that computes each pass: as planned, for dense tensors."""
+    if _has_no_samples(call):
+        return dict.fromkeys(PASSES.values(), "native")
     if backend != "kernels":
         return dict.fromkeys(PASSES.values(), "composite")
     sums_bias = call.bias is not None and call.wants[1] and call.wants[2]

@@ -202,9 +202,12 @@ def run(call: Call, tensors: Tensors, convolution: Convolution = F.conv_transpos
 
 
 def _has_preference(call: Call, tensors: Tensors) -> bool:
-    """Whether the kernels compute it by the call's algorithm, or for the call's GPU. What is illegal is PyTorch's."""
+    """Whether the kernels compute it by the call's algorithm, or for the call's GPU.
+
+    What is illegal is PyTorch's to refuse, and a batch of no samples PyTorch's to compute.
+    """
     on_mps = tensors["input"].device.type == "mps" and torch.ops.mps_conv_transpose3d.serving() == "kernels"
-    return on_mps and (call.algorithm, call.cores) != (None, None) and is_legal(call)
+    return on_mps and (call.algorithm, call.cores) != (None, None) and is_legal(call) and 0 not in call.input
 
 
 def _by_algorithm(call: Call, tensors: Tensors) -> Tensors:

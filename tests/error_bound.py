@@ -59,7 +59,7 @@ class _Problem:
 def roundings(pass_: str, algorithm: str, g: Geometry) -> int:
     """The most roundings that a product goes through on its way into a result of `algorithm`.
 
-    `algorithm` is a name of torch.ops.mps_conv_transpose3d.algorithms(), or "composite". For "bias_grad" it is
+    `algorithm` is a name of torch.ops.mps_conv_transpose3d.algorithms(), "composite" or "native". For "bias_grad" it is
     the algorithm that computes the weight's gradient where that sums the bias's too, else "direct".
     """
     p = _Problem.of(g)
@@ -70,6 +70,8 @@ def roundings(pass_: str, algorithm: str, g: Geometry) -> int:
         "weight_grad": p.batch * p.positions,
         "bias_grad": p.batch * p.outputs,
     }[pass_]
+    if algorithm == "native":
+        return products + _OWN_AND_BIAS
     family = {"forward": _forward, "input_grad": _input_grad, "weight_grad": _weight_grad, "bias_grad": _bias_grad}
     return family[pass_](algorithm, p, products) + _OWN_AND_BIAS
 
