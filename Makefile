@@ -14,7 +14,7 @@ help: ## list the targets
 setup: ## set everything up: .venv, Debian packages where they are missing, the builds
 	@tools/setup/setup.sh
 
-demo demo-nnunet demo-tutorial: export MPS_SIMULATOR_CHECKS ?= 0# speed counts here (docs/simulator.md)
+demo demo-nnunet demo-tutorial: export MPS_SIMULATOR_CHECKS ?= 0# speed counts here (simulator/docs/checks.md)
 
 demo: setup ## train a UNETR on device mps and on the CPU, side by side
 	@$(python) examples/demo $(ARGS)

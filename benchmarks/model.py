@@ -7,8 +7,8 @@
     limit = limit_of(useful_fma, compulsory_bytes, chip)
     print(sum(t.ms for t in times), limit.ms, fraction(times, limit), times[0].bound)
 
-With `accesses`, a large grid runs in part: counters only, its results are not to be used. docs/simulator.md says how
-numbers are counted and how far the model can be believed.
+With `accesses`, a large grid runs in part: counters only, its results are not to be used. simulator/docs/counters.md
+says how numbers are counted, benchmarks/README.md how far the model can be believed.
 
 The time of a dispatch is the largest of four bounds, in seconds of a GPU whose cores are all busy:
 

@@ -1,7 +1,7 @@
 """The kernels as both readings of Metal sources see them, in every version of the language, and mistakes put into them.
 
 Apple's compiler runs on Macs only. The compiler that executes the kernels here lets some pass that Apple's would not,
-above all of address spaces: for these there is a second reading (docs/simulator.md).
+above all of address spaces: for these there is a second reading (simulator/docs/language.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Infinities and NaN: where they come out, and that none is hidden. docs/kernels.md says why.
+"""Infinities and NaN: where they come out, and that none is hidden. docs/accuracy.md says why.
 
 One number of one operand is made infinite or NaN. Every element with a product of it must show it; elements that a
 kernel reaches by multiplying it with a zero outside of a tensor may; all others must be as if it were finite.

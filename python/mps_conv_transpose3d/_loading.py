@@ -125,7 +125,7 @@ def check_libtorch(images: list[Path], own: Path) -> None:
     """Raises RuntimeError unless the one libtorch in this process is torch's own.
 
     dyld gives a bridge the image that was loaded first under the name @rpath/libtorch_cpu.dylib, and looks into folders
-    only if there is none (docs/mac-check.md). A second libtorch would register its operators again, and that ends the
+    only if there is none (tools/mac/README.md). A second libtorch would register its operators again, and that ends the
     process.
     """
     if len(images) != 1 or not (own.exists() and images[0].samefile(own)):

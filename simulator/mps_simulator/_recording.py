@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Counters:
-    """What one dispatch did: docs/simulator.md tells how each number comes about.
+    """What one dispatch did: simulator/docs/counters.md tells how each number comes about.
 
     ``executed`` and ``issued`` map the classes of operations ("fma", "matrix_fma", "integer" ...) to how many were
     executed by lanes, and how many lanes of simdgroups were busy with them, active or not. Bytes are those that

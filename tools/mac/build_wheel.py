@@ -1,6 +1,6 @@
 """`make wheel-mac`: the wheel for Macs, built here: a bridge for each minor version of torch, for any Python.
 
-Every bridge is held against macOS and its torch as docs/mac-check.md says, and the archive is read again once it is
+Every bridge is held against macOS and its torch as tools/mac/README.md says, and the archive is read again once it is
 written. The wheel is made from the source distribution, which so is known to be whole.
 """
 

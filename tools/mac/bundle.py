@@ -15,7 +15,7 @@ from comparison import MACOS_27
 from metal_cpp import MetalCpp
 from toolchain import MACOS, RPATH, Toolchain, imports
 
-# What `import torch` has loaded under these names (docs/mac-check.md).
+# What `import torch` has loaded under these names (tools/mac/README.md).
 TORCH_LIBRARIES = {f"@rpath/lib{name}.dylib" for name in ("c10", "torch", "torch_cpu")}
 # What lld makes of a bundle. A kind that is not here has not been thought about.
 LOAD_COMMANDS = {

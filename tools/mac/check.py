@@ -1,4 +1,4 @@
-"""`make check-mac`: what can be known on Linux about the bridge on a Mac. docs/mac-check.md says how, and how far."""
+"""`make check-mac`: what can be known on Linux about the bridge on a Mac. tools/mac/README.md says how, and how far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// The checks of a running kernel: what is checked, and what a finding says. docs/simulator.md tells what each sees.
+// The checks of a running kernel: what is checked, and what a finding says (simulator/docs/checks.md).
 #pragma once
 
 #include <cstdint>

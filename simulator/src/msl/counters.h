@@ -1,4 +1,4 @@
-// What a dispatch did, counted: docs/simulator.md.
+// What a dispatch did, counted: simulator/docs/counters.md.
 #pragma once
 
 #include <array>

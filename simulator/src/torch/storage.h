@@ -17,7 +17,7 @@ std::byte* contents(const c10::StorageImpl& storage);
 // The CPU address of the first element of an `mps` tensor: contents of its storage plus the storage offset.
 std::byte* contents(const at::TensorBase& tensor);
 
-// The host has written the elements of an `mps` tensor. For the checks: docs/simulator.md.
+// The host has written the elements of an `mps` tensor. For the checks: simulator/docs/checks.md.
 void mark_written(const at::Tensor& tensor);
 
 // An `mps` data pointer around memory that already lives on the CPU: no copy is made, and `cpu` is released when the

@@ -1,4 +1,4 @@
-// What the checks know of the memory that a threadgroup may touch, and who touched it last: docs/simulator.md.
+// What the checks know of the memory that a threadgroup may touch, and who touched it last: simulator/docs/checks.md.
 #pragma once
 
 #include "worker.h"
