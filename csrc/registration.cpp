@@ -83,13 +83,14 @@ TORCH_LIBRARY(mps_conv_transpose3d, m) {
   m.def("plan(str question) -> str", &answer);
   m.def(
       "forward(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] output_padding, "
-      "int groups, int[] dilation, str? algorithm=None, int? cores=None) -> Tensor",
-      &forward);
+      "int groups, int[] dilation, str? algorithm=None, int? cores=None) -> Tensor");
   m.def(
       "backward(Tensor grad_output, Tensor input, Tensor weight, int[] stride, int[] padding, int[] output_padding, "
       "int groups, int[] dilation, bool[3] output_mask, str? algorithm=None, int? cores=None) "
-      "-> (Tensor, Tensor, Tensor)",
-      &backward);
+      "-> (Tensor, Tensor, Tensor)");
+  // For tensors of device mps alone: a fake one, or another device's, has no buffer.
+  m.impl("forward", torch::dispatch(c10::DispatchKey::MPS, TORCH_FN(forward)));
+  m.impl("backward", torch::dispatch(c10::DispatchKey::MPS, TORCH_FN(backward)));
   // What the Python package makes of plain PyTorch operations. A program without Python has no kernels for these.
   m.def(
       "composite_convolution(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, "

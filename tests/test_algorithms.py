@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import Recording
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cases import BY_NAME, DEPTHWISE_EDGES, SWEEP, TILE_EDGES, Case
 from mps_conv_transpose3d import _planner
@@ -139,12 +140,20 @@ def test_no_such_algorithm() -> None:
 def test_what_the_kernels_do_not_compute_is_refused() -> None:
     """The operators by algorithm have nobody to hand it on to."""
     ours = torch.ops.mps_conv_transpose3d
-    x, w = torch.ones(1, 2, 3, 3, 3), torch.ones(2, 3, 2, 2, 2)
-    ones = [1, 1, 1]
+    x, w, gy = torch.ones(1, 2, 3, 3, 3), torch.ones(2, 3, 2, 2, 2), torch.ones(1, 3, 4, 4, 4)
+    ones, mask = [1, 1, 1], [True] * 3
+    for on in (torch.Tensor.double, torch.Tensor.cfloat):  # on the simulated device double is refused before
+        with pytest.raises((RuntimeError, TypeError)):
+            ours.forward(on(x).to("mps"), on(w).to("mps"), None, ones, [0], [0], 1, ones)
     with pytest.raises(RuntimeError, match="not a ConvTranspose3d that the kernels compute"):
+        ours.forward(x[:0].to("mps"), w.to("mps"), None, ones, [0], [0], 1, ones)
+    with pytest.raises(NotImplementedError, match="CPU"):
         ours.forward(x, w, None, ones, [0], [0], 1, ones)
-    with pytest.raises(RuntimeError, match="not a ConvTranspose3d that the kernels compute"):
-        ours.backward(torch.ones(1, 3, 4, 4, 4), x, w, ones, [0], [0], 1, ones, [True] * 3)
+    with pytest.raises(NotImplementedError, match="CPU"):
+        ours.backward(gy, x, w, ones, [0], [0], 1, ones, mask)
+    on_mps = x.to("mps"), w.to("mps")
+    with FakeTensorMode() as mode, pytest.raises(RuntimeError, match="mps_conv_transpose3d.forward"):
+        ours.forward(*map(mode.from_tensor, on_mps), None, ones, [0], [0], 1, ones)
 
 
 @pytest.mark.parametrize("name", ["direct", "polyphase_gemm"])

@@ -183,7 +183,7 @@ void check(const Question& question) {
   const auto all_at_least = [](const std::array<int64_t, 3>& values, int64_t least) {
     return std::all_of(values.begin(), values.end(), [=](int64_t value) { return value >= least; });
   };
-  need(question.gpu.cores >= 1 && question.gpu.cores <= 1 << 16, "no GPU has so many cores");
+  need(question.gpu.cores >= 1 && question.gpu.cores < 1 << 16, "no GPU has so many cores");
   need(g.batch >= 1 && g.groups >= 1 && g.in_channels >= 1 && g.out_channels >= 1 && g.in_channels % g.groups == 0 &&
            g.out_channels % g.groups == 0,
        "no such channels, groups or batch");

@@ -1,5 +1,6 @@
 #include "planner/problem.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "planner/integers.h"

@@ -23,7 +23,10 @@ constexpr int k3s2_tap(int phase, int shift) {
 }
 
 struct K3S2Taps {
-  struct Tables {};
+  // Not empty: no variable without members has been seen in threadgroup memory.
+  struct Tables {
+    int unused;
+  };
 
   int pitch_d, pitch_h, pitch_w;
   int steps = 0;

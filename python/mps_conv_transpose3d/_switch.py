@@ -21,7 +21,7 @@ def enable() -> None:
     Where they cannot be loaded, PyTorch's own operator serves what it can and plain PyTorch operations the rest, and a
     RuntimeWarning says at their first use what to do about it. On a machine that cannot have an ``mps`` device nothing
     happens. The first call writes into PyTorch's dispatcher and is not safe beside running convolutions; importing the
-    package makes it. Raises nothing.
+    package makes it. Raises RuntimeError if MPS_CONV_TRANSPOSE3D_ALGORITHM names no algorithm, and nothing else.
     """
     serve(_best())
 
