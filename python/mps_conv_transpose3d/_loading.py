@@ -70,7 +70,7 @@ def load() -> Bridge:
         reason = f"not built for want of {', '.join(build.missing) or PACKAGE / '_bridge'}"
         return Bridge(f"{reason}; {BUILD}" if may_have_mps else reason, may_have_mps)
     try:
-        bridge = choose(build, torch.__version__, torch.version.git_version)
+        bridge = choose(build, str(torch.__version__), torch.version.git_version)
     except RuntimeError as error:
         return Bridge(f"{error}; {BUILD}", True)
     try:
