@@ -176,7 +176,8 @@ def _is_misread_by_cpu(call: Call) -> bool:
 
     Whatever else is wrong with a call the CPU sees first.
     """
-    if not (call.by_operator and call.wanted and call.grad_output and is_legal(replace(call, grad_output=None))):
+    is_given = call.by_operator and call.wanted and call.grad_output and not _has_no_samples(call)
+    if not is_given or not is_legal(replace(call, grad_output=None)):
         return False
     given, right = call.grad_output, call.output
     return (

@@ -271,5 +271,6 @@ CHANGES = (
     change_bias,
     change_dtype,
     change_grad_output,
+    change_grad_output,
     cut_by_padding,
 )

@@ -17,6 +17,7 @@ FOUND = [
     Call((0, 1, 1, 1, 1), (1, 1, 1, 1, 1), padding=1),
     Call((0, 1, 1, 1, 1), (1, 1, 3, 3, 3), output_padding=(0, 0, 1), dilation=(1, 2, 1)),
     Call((0, 1, 1, 1, 1), (1, 1, 1, 1, 1), grad_output=(0, 0, 1, 1, 1), by_operator=True),
+    Call((0, 1, 1, 1, 1), (1, 1, 1, 1, 1), grad_output=(1, 1, 1, 1, 1), by_operator=True),
     Call((0, 1, 1, 1, 1), (1, 2, 1, 1, 1), layouts={"weight": Layout(order=(4, 3, 2, 1, 0))}),
     # It sees one group at a time.
     Call((1, 2, 1, 1, 1), (2, 1, 1, 1, 1), groups=2, grad_output=(1, 0, 1, 1, 1), by_operator=True),
