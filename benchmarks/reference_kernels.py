@@ -109,7 +109,7 @@ def references():
     for op in OPS:
         problem = Problem(case, op, "float32")
         with mps_conv_transpose3d.enabled():
-            dispatches = count(problem, method="direct", accesses=ACCESSES).dispatches
+            dispatches = count(problem, algorithm="direct", accesses=ACCESSES).dispatches
         yield Reference(
             f"ours, direct: {op}",
             dispatches,

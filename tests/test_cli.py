@@ -39,7 +39,7 @@ def run(*arguments: str) -> int:
 def one_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what the doctor makes of a finding."""
     monkeypatch.setattr(_doctor, "CASES", _doctor.CASES[-1:])
-    monkeypatch.setattr(_doctor, "BY_EVERY_METHOD", [])
+    monkeypatch.setattr(_doctor, "BY_EVERY_ALGORITHM", [])
 
 
 # --- doctor ---

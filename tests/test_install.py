@@ -221,7 +221,7 @@ def test_mac_without_metal(install, simulator):
 
 
 def test_mac_with_a_fault_in_a_source(install, toolchain, tmp_path):
-    planner = tmp_path / "source" / "csrc" / "problem.cpp"
+    planner = tmp_path / "source" / "csrc" / "planner" / "problem.cpp"
     planner.write_text(f"#error broken on purpose\n{planner.read_text()}")
     refused_with(None, f"{planner}:1:2: error: broken on purpose", install("--no-build-isolation", **toolchain))
 

@@ -20,8 +20,8 @@ RUNS = {
     "tiles_33x33x33": ALGORITHMS,
     "tiles_overlapping_groups": ALGORITHMS,
     "tiles_1x512x640": ALGORITHMS,
-    "narrow_depth_4": SCALAR_ALGORITHMS,
-    "narrow_parts": SCALAR_ALGORITHMS,
+    "depthwise_depth_4": SCALAR_ALGORITHMS,
+    "depthwise_parts": SCALAR_ALGORITHMS,
 }
 for name, algorithms in RUNS.items():
     for dtype in DTYPES.values():

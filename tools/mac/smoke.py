@@ -33,9 +33,8 @@ assert [path for path in torch.ops.loaded_libraries if path.endswith("/_bridge/"
     ),
     "the plan of a call": (
         """
-from mps_conv_transpose3d import _cases, _planner
-case = _cases.Case("one", (1, 2, 2, 2, 2), (2, 3, 2, 2, 2))
-assert _planner.plans(case, "float32", 8)["forward"].dispatches
+import torch, mps_conv_transpose3d
+assert "conv_transpose3d_forward_" in torch.ops.mps_conv_transpose3d.plan("{}")
 """,
         {},
     ),
