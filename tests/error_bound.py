@@ -80,11 +80,11 @@ def _ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def _gemm(products: int, depth: int) -> int:
-    """Sums of `depth` products are added to a running total (tile_gemm.h). A tile may have four slices of the depth,
-    each with a total of its own, which are added in the end.
+def _gemm(products: int, chunk_k: int) -> int:
+    """Sums of `chunk_k` products are added to a running total (block_mma.h). A tile may have four K slices, each with a
+    total of its own, which are added in the end.
     """
-    return depth + _ceil_div(products, depth) + 4
+    return chunk_k + _ceil_div(products, chunk_k) + 4
 
 
 def _forward(algorithm: str, p: _Problem, products: int) -> int:
