@@ -152,7 +152,6 @@ template <typename T, int kBM, int kBN>
 
   const int c0 = int(tile.x) * tile_rows, j0 = int(tile.y) * kBN, j_end = p.columns;
   const BatchGroup z = batch_group(p, int(tile.z + z_offset));
-  const int split = z.n, group = z.group;
 
   // Columns past the last repeat it, and are not stored.
   for (int i = int(thread_index); i < kBN; i += kGemmThreads) {
@@ -162,6 +161,7 @@ template <typename T, int kBM, int kBN>
   const Coord next_block = unravel(kIndexBlock, p.inputs);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   const int own_lane = int(thread_index % kRowLanes), own_row = int(thread_index / kRowLanes);
+  threadgroup typename TileB::Element* own_b = TileB::at(b, own_lane, 0);
   const bool flat = p.flat_input, whole_pairs = p.paired_output && j0 + kBN <= j_end;
   int column_y[kOwn];
 #pragma unroll
@@ -175,9 +175,9 @@ template <typename T, int kBM, int kBN>
   int short_terms = 0;
 
   MMA mma(simdgroup, lane, rows, j_end - j0);
-  for (KRange range = k_range(split_k, split, p.batch); range.begin < range.end; range.next(split_k)) {
-    device const T* x = input + offset(p.input, range.n, group * p.in_channels + c0);
-    device const T* y = grad_output + offset(p.output, range.n, group * p.out_channels);
+  for (KRange range = k_range(split_k, z.n, p.batch); range.begin < range.end; range.next(split_k)) {
+    device const T* x = input + offset(p.input, range.n, z.group * p.in_channels + c0);
+    device const T* y = grad_output + offset(p.output, range.n, z.group * p.out_channels);
     BlockLoader<TileA, T> x_loader(a, x + range.begin, x_channel, thread_index);
     Coord own_position = unravel(range.begin + int(thread_index), p.inputs);
     for (int m0 = range.begin; m0 < range.end; m0 += kBK) {
@@ -197,7 +197,7 @@ template <typename T, int kBM, int kBN>
           gather_channels<TileA>(a, k + own_lane, x + m.x, x_channel, rows, exists, own_row);
         }
         typename TileB::Element own[kOwn] = {};
-        gather_columns<TileB, kOwn>(own, TileB::at(b, k + own_lane, 0), y + m.y, m.valid_taps, column_y, col, exists,
+        gather_columns<TileB, kOwn>(own, own_b + TileB::index(k, 0), y + m.y, m.valid_taps, column_y, col, exists,
                                     whole_pairs, own_row);
         if (sums_columns) {
 #pragma unroll
@@ -221,14 +221,14 @@ template <typename T, int kBM, int kBN>
 
   if (sums_columns) {
     flush_short_sums<kOwn>(short_sums, column_sum, own_lane, own_row);
-    device float* pairs = column_sums(partial_sums, p, split_k) + (split * p.groups + group) * j_end * 2;
+    device float* pairs = column_sums(partial_sums, p, split_k) + (z.n * p.groups + z.group) * j_end * 2;
     store_column_sums<kOwn>(pairs + j0 * 2, column_sum, j_end - j0, own_lane, own_row);
   }
-  const int at = (group * p.in_channels + c0) * j_end + j0;
+  const int at = (z.group * p.in_channels + c0) * j_end + j0;
   if (split_k.splits == 1) {
     store_tile<MMA, kBN>(mma, grad_weight + at, j_end, rows, j_end - j0);
   } else {
-    device float* sums = partial_sums + split * p.groups * p.in_channels * j_end;
+    device float* sums = partial_sums + z.n * p.groups * p.in_channels * j_end;
     store_tile<MMA, kBN>(mma, sums + at, j_end, rows, j_end - j0);
   }
 }

@@ -363,7 +363,7 @@ FAULTS = [
     Fault(
         "one group's weights of a single split",
         WEIGHT_GRAD,
-        "const int at = (group * p.in_channels + c0) * j_end + j0;",
+        "const int at = (z.group * p.in_channels + c0) * j_end + j0;",
         "const int at = c0 * j_end + j0;",
         "of several groups one learns, from the wrong channels",
     ),
