@@ -237,7 +237,7 @@ FAULTS = [
     Fault(
         "halo not cleared",
         POLYPHASE_LOADER,
-        "load_8(dst + i * dst_step, x, 0, 0);",
+        "load_8(dst + i * step * kPolyphaseBK, x, 0, 0);",
         "",
         "outputs at the border learn from what another threadgroup left",
     ),
@@ -461,8 +461,8 @@ FAULTS = [
     Fault(
         "strides of a dense gradient",
         OPERATORS,
-        "return make_params(*geometry, strides, strides_of(gy));",
-        "return make_params(*geometry, strides, contiguous_strides(geometry->out_channels, geometry->output()));",
+        "return make_params(size, strides, strides_of(gy));",
+        "return make_params(size, strides, contiguous_strides(size.out_channels, size.output()));",
         "the gradients of a channel slice read its neighbours",
     ),
     Fault(
