@@ -281,7 +281,8 @@ def test_a_bridge_of_another_minor_version_is_refused(tmp_path: Path, apple: met
 
 def test_a_stub_exports_and_imports_what_the_library_does(tmp_path: Path, apple: metal_cpp.MetalCpp) -> None:
     library = tmp_path / "liblibrary.dylib"
-    text = 'extern "C" int puts(const char*);\nint f() { return puts(""); }\n__attribute__((weak)) int g() { return 1; }\nint h = g();'
+    text = 'extern "C" int puts(const char*);\nint f() { return puts(""); }\n'
+    text += "__attribute__((weak)) int g() { return 1; }\nint h = g();"
     (tmp_path / "library.cpp").write_text(text)
     (tmp_path / "user.cpp").write_text("int f(), g(), i();\nextern int h;\nint main() { return f() + g() + h + i(); }")
     toolchain = Toolchain(tmp_path)
