@@ -275,6 +275,20 @@ def _observe(
     )
 
 
+def algorithms_that_can(call: Call) -> list[str]:
+    """Compute a pass of it."""
+    if _has_no_samples(call):
+        return []
+    try:
+        return [
+            name
+            for name in torch.ops.mps_conv_transpose3d.algorithms()
+            if any(plan.algorithm == name for plan in _planner.plans(call.case, call.dtype, 10, name).values())
+        ]
+    except OverflowError:
+        return []
+
+
 def algorithms_of(call: Call, backend: str) -> dict[str, str]:
     """The algorithm that computes each pass: as planned, for dense tensors."""
     if _has_no_samples(call):

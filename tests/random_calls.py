@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 
+from call_check import algorithms_that_can
 from calls import HYPER_PARAMETERS, VALUES, Call, Layout, Shape, is_computable
 
 # Numbers of channels on both sides of the edges of tiles and fragments.
@@ -22,7 +22,7 @@ MOST_OUTPUTS = 20_000
 # What an int32 or an int64 has no room for, or only just, alone or once it is doubled or multiplied.
 LARGE = (2**15, 2**16 + 1, 2**30, 2**31 - 1, 2**31, 2**31 + 1, 2**32 + 1, 2**40, 2**61, 2**62 - 1, 2**62, 2**63 - 1)
 
-KINDS = ("any", "tiles", "k3s2", "k3", "channels", "positions")
+KINDS = ("any", "tiles", "k3s2", "k3s2", "k3", "channels", "positions")
 
 
 # As many as hypothesis generates before it begins to repeat parts of earlier ones.
@@ -64,9 +64,10 @@ def legal_calls(draw: st.DrawFn) -> Call:
     kernel = (3, 3, 3) if kind in ("k3s2", "k3") else draw(triples(1, 6 if kind == "any" else 3))
     left = work // (math.prod(kernel) * groups * max(math.prod(batch), 1))
     most_channels = {"k3": 6, "positions": 12}.get(kind, 130)
-    in_channels = draw(channels(min(round(max(left, 1) ** 0.7), most_channels)))
+    least = draw(st.sampled_from((1, 8)))  # enough for a matrix product
+    in_channels = draw(channels(least, min(round(max(left, 1) ** 0.7), most_channels)))
     left //= in_channels
-    out_channels = draw(channels(min(left, most_channels)))
+    out_channels = draw(channels(least, min(left, most_channels)))
     left //= out_channels
     size = draw(volumes(left, 40 if kind == "positions" else 10))
 
@@ -89,7 +90,7 @@ def legal_calls(draw: st.DrawFn) -> Call:
     assume(min(output) > 0)
     assume(math.prod((*output, *batch, groups, out_channels)) <= MOST_OUTPUTS)
     has_bias = draw(st.booleans())
-    return Call(
+    call = Call(
         input=(*batch, in_channels * groups, *size),
         weight=(in_channels * groups, out_channels, *kernel),
         bias=(out_channels * groups,) if has_bias else None,
@@ -104,9 +105,9 @@ def legal_calls(draw: st.DrawFn) -> Call:
         layouts=draw(layouts(4 + len(batch))),
         values=draw(st.sampled_from(sorted(VALUES))),
         seed=draw(st.integers(0, 2**16)),
-        algorithm=draw(st.none() | st.sampled_from(torch.ops.mps_conv_transpose3d.algorithms())),
         cores=draw(st.none() | st.sampled_from(CORES)),
     )
+    return replace(call, algorithm=draw(st.sampled_from([None, *algorithms_that_can(call)])))
 
 
 def triples(low: int, high: int) -> st.SearchStrategy[Shape]:
@@ -117,9 +118,11 @@ def each(strategy: object, *triples: Sequence[int]) -> st.SearchStrategy[Shape]:
     return st.tuples(*[strategy(*values) for values in zip(*triples)])
 
 
-def channels(most: int) -> st.SearchStrategy[int]:
+def channels(least: int, most: int) -> st.SearchStrategy[int]:
+    """Fewer than `least` where `most` is less."""
     most = max(most, 1)
-    return st.sampled_from([n for n in EDGES if n <= most]) | st.integers(1, most)
+    least = min(least, most)
+    return st.sampled_from([n for n in EDGES if least <= n <= most] or [most]) | st.integers(least, most)
 
 
 @st.composite
