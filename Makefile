@@ -51,9 +51,10 @@ wheel-mac: setup ## build the wheel for Macs into dist/: 18 releases of torch, 2
 mutants: setup ## plant faults in the sources, one at a time: each must be caught by a test
 	@$(python) tools/mutants $(ARGS)
 
-lint: setup ## check style
+lint: setup ## check style and types
 	@$(ruff) check
 	@$(ruff) format --check
+	@$(python) -m mypy
 	@$(clang-format) --dry-run --Werror $(native-sources)
 
 format: setup ## correct style where a program can
@@ -62,4 +63,4 @@ format: setup ## correct style where a program can
 	@$(clang-format) -i $(native-sources)
 
 clean: ## remove what was built, downloads and .venv included
-	@rm -rf .venv build dist .cache .pytest_cache .ruff_cache .hypothesis simulator/build *.egg-info simulator/*.egg-info
+	@rm -rf .venv build dist .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis simulator/build *.egg-info simulator/*.egg-info

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hypothesis.errors import Flaky
 from rich.console import Console
@@ -35,6 +36,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from calls import Call  # noqa: E402
 from random_calls import for_calls_of  # noqa: E402
+
+if TYPE_CHECKING:
+    from mps_conv_transpose3d._switch import Backend
 
 MEMORY = 12 << 30  # of a process
 MOST_FAILURES = 5
@@ -54,7 +58,7 @@ class Statistics:
     worst_root: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def observe(self, call: Call, result: object) -> None:
+    def observe(self, call: Call, result: Any) -> None:
         with self.lock:
             if result is None:
                 self.calls["lost"] += 1
@@ -113,14 +117,13 @@ class Maker:
 
     def make(self, call: Call) -> object:
         """What `check` returns; None where somebody killed the process. Raises Wrong, Ended or Hung."""
-        if self._process is None:
-            self._start()
-        self._connection.send(call)
+        connection = self._connection or self._start()
+        connection.send(call)
         try:
-            if not self._connection.poll(self.seconds):
+            if not connection.poll(self.seconds):
                 self.end()
                 raise Hung(f"the call did not return within {self.seconds} s")
-            is_right, result = self._connection.recv()
+            is_right, result = connection.recv()
         except (EOFError, ConnectionResetError):
             code = self.end()
             if code == -signal.SIGKILL:  # no fault of a call ends its process so
@@ -131,19 +134,21 @@ class Maker:
             raise Wrong(result)
         return result
 
-    def _start(self) -> None:
+    def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_make_calls, args=(self.check, theirs, self._said), daemon=True)
         self._process.start()
         theirs.close()
+        return self._connection
 
     def end(self) -> int | None:
         """Returns what the process has ended with, if it had."""
-        process, self._process = self._process, None
-        if process is None:
+        process, connection = self._process, self._connection
+        self._process = self._connection = None
+        if process is None or connection is None:
             return None
-        self._connection.close()
+        connection.close()
         process.join(1)
         process.kill()
         process.join()
@@ -173,7 +178,7 @@ def check_composite(call: Call) -> object:
     return _check(call, "composite")
 
 
-def _check(call: Call, backend: str) -> object:
+def _check(call: Call, backend: Backend) -> object:
     import torch
 
     from call_check import check
@@ -218,7 +223,7 @@ class Fuzz:
     def _so_far(self) -> str:
         calls = self.statistics.calls
         lost = f", {calls['lost']} lost with a process that somebody killed" if calls["lost"] else ""
-        return f"{calls.total()} calls, {calls['legal']} legal, {len(self.failures)} failed{lost}"
+        return f"{sum(calls.values())} calls, {calls['legal']} legal, {len(self.failures)} failed{lost}"
 
     def _draw(self, seeds: Iterator[int]) -> None:
         maker = Maker(CHECKS[self.backend], self.patience)
@@ -264,7 +269,7 @@ def smallest_failure(seed: int, maker: Maker, observe: Callable[[Call, object], 
     except (Wrong, Ended, Hung):
         pass
     except Flaky:
-        failure = replace(failure, words=f"{failure.words}\n(not each time)")
+        failure = failure and replace(failure, words=f"{failure.words}\n(not each time)")
     finally:
         maker.seconds = patience
     return failure

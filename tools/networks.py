@@ -1,10 +1,12 @@
-"""Writes what `doctor --network` knows of a network: the operators it dispatches and the memory of a step.
+"""Writes what `doctor --network` knows of a network: the operators it dispatches, the memory of a step, and how much of
+its arithmetic is ConvTranspose3d's.
 
     python tools/networks.py        # rewrites python/mps_conv_transpose3d/networks.json
 
 Operators are read off a small run on the CPU: one training step, one validation step, one prediction. Memory is read
 off the shapes of a full-size step on fake tensors: parameters, gradients, optimizer state, all that is alive at once.
-What an operator needs inside itself is not in it.
+What an operator needs inside itself is not in it. Arithmetic is that of convolutions and matrix products, as PyTorch's
+FlopCounterMode counts it.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import json
 import math
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 import torch
@@ -25,6 +28,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 RESULT = Path(__file__).resolve().parents[1] / "python" / "mps_conv_transpose3d" / "networks.json"
 CLASSES = 3
@@ -188,6 +192,26 @@ class Memory(TorchDispatchMode):
         return result
 
 
+class Arithmetic(TorchDispatchMode):
+    """Products that are summed: of all operators that FlopCounterMode counts, and of transposed convolutions alone."""
+
+    # Where the argument `transposed` stands.
+    TRANSPOSED: ClassVar = {torch.ops.aten.convolution: 6, torch.ops.aten.convolution_backward: 7}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all = self.transposed = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        packet = func.overloadpacket
+        if packet in flop_registry:
+            count = flop_registry[packet](*args, **(kwargs or {}), out_val=result)
+            self.all += count
+            self.transposed += count if packet in self.TRANSPOSED and args[self.TRANSPOSED[packet]] else 0
+        return result
+
+
 def operators(kind: type[Program]) -> list[str]:
     """By their names in native_functions.yaml."""
     with Operators() as seen:
@@ -201,18 +225,32 @@ def operators(kind: type[Program]) -> list[str]:
     return sorted(seen.names)
 
 
-def peak_bytes(kind: type[Program], training: bool) -> int:
+def train_on_fakes(kind: type[Program]) -> None:
+    program = kind(small=False)
+    image, label = program.data()
+    with patch("torch.arange", _numbers):
+        program.train(image, label, autocast=False)
+
+
+def predict_on_fakes(kind: type[Program]) -> None:
+    program = kind(small=False)
+    image, _ = program.data()
+    with torch.inference_mode():
+        program.network.eval()(image)
+
+
+def peak_bytes(kind: type[Program], run: Callable[[type[Program]], None]) -> int:
     """Of one full-size step or prediction."""
     with FakeTensorMode(), Memory() as memory:
-        program = kind(small=False)
-        image, label = program.data()
-        if training:
-            with patch("torch.arange", _numbers):
-                program.train(image, label, autocast=False)
-        else:
-            with torch.inference_mode():
-                program.network.eval()(image)
+        run(kind)
     return memory.peak
+
+
+def share_of_conv_transpose3d(kind: type[Program]) -> float:
+    """In the arithmetic of one full-size step."""
+    with FakeTensorMode(), Arithmetic() as arithmetic:
+        train_on_fakes(kind)
+    return arithmetic.transposed / arithmetic.all
 
 
 def _numbers(*arguments: int, **_: Any) -> Any:
@@ -225,8 +263,9 @@ def describe(kind: type[Program]) -> dict[str, Any]:
     return {
         "title": kind.title,
         "calls": kind.calls,
-        "training_bytes": peak_bytes(kind, training=True),
-        "inference_bytes": peak_bytes(kind, training=False),
+        "training_bytes": peak_bytes(kind, train_on_fakes),
+        "inference_bytes": peak_bytes(kind, predict_on_fakes),
+        "conv_transpose3d_share": round(share_of_conv_transpose3d(kind), 4),
         "operators": operators(kind),
     }
 
@@ -235,6 +274,6 @@ if __name__ == "__main__":
     networks = {"nnunet": describe(NnUNet), "unetr": describe(Unetr)}
     RESULT.write_text(json.dumps(networks, indent=1) + "\n")
     for name, facts in networks.items():
-        print(
-            f"{name}: {len(facts['operators'])} operators, {math.ceil(facts['training_bytes'] / 2**20)} MiB in training"
-        )
+        mib = math.ceil(facts["training_bytes"] / 2**20)
+        share = facts["conv_transpose3d_share"]
+        print(f"{name}: {len(facts['operators'])} operators, {mib} MiB in training, ConvTranspose3d {share:.1%}")

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 Triple = tuple[int, int, int]
 
@@ -70,6 +71,6 @@ def network_cases() -> list[Case]:
     entries = json.loads((Path(__file__).parent / "network_shapes.json").read_text())
     cases = []
     for entry in entries:
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
         cases.append(Case(name=values.pop("id"), **values))
     return cases

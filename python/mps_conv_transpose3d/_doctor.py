@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,6 +54,7 @@ class NetworkCheck:
     title: str
     training_bytes: int
     inference_bytes: int
+    conv_transpose3d_share: float  # of a training step's multiplications
     usable_bytes: int | None
     missing_operators: list[str] | None  # None: PyTorch's list of operators is not to be found
 
@@ -109,10 +111,10 @@ def examine(network: str | None = None, on_case: Callable[[str], None] = lambda 
 
 def _autoloads() -> bool:
     """Whether `import torch` is enough."""
-    try:
-        entries = importlib.metadata.entry_points(group="torch.backends")  # type: ignore[call-arg]
-    except TypeError:  # Python 3.9
-        entries = importlib.metadata.entry_points().get("torch.backends", [])  # type: ignore[attr-defined]
+    if sys.version_info >= (3, 10):
+        entries = importlib.metadata.entry_points(group="torch.backends")
+    else:
+        entries = importlib.metadata.entry_points().get("torch.backends", [])
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     switched_off = "0" in (os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD"), os.environ.get("MPS_CONV_TRANSPOSE3D"))
     return version >= (2, 5) and not switched_off and any(e.name == "mps_conv_transpose3d" for e in entries)
@@ -127,8 +129,8 @@ def _check(dtype: str, serving: str | None, on_case: Callable[[str], None]) -> C
         on_case(f"{dtype}: {case.name}" + (f" by {algorithm}" if algorithm else ""))
         try:
             errors = _accuracy.errors(case, getattr(torch, dtype), algorithm=algorithm)
-        except Exception as error:  # whatever PyTorch or Metal may say: it is the finding
-            check.served_by, check.problem = None, f"{case.name}: {str(error).strip().splitlines()[0]}"
+        except Exception as refusal:  # whatever PyTorch or Metal may say: it is the finding
+            check.served_by, check.problem = None, f"{case.name}: {str(refusal).strip().splitlines()[0]}"
             return check
         for name, error in errors.items():
             ratio = error.error / error.allowed if error.allowed else float(error.error > 0)
@@ -144,6 +146,7 @@ def _check_network(facts: dict[str, Any]) -> NetworkCheck:
         title=facts["title"],
         training_bytes=facts["training_bytes"],
         inference_bytes=facts["inference_bytes"],
+        conv_transpose3d_share=facts["conv_transpose3d_share"],
         usable_bytes=_machine.usable_memory(),
         missing_operators=None if functions is None else _operators.missing_on_mps(facts["operators"], functions),
     )
@@ -188,7 +191,7 @@ def _why_no_device() -> str:
 
 
 def _advice(report: Report) -> list[str]:
-    advice = []
+    advice: list[str] = []
     if not _machine.has_mps():
         return advice
     if os.environ.get("MPS_CONV_TRANSPOSE3D") == "0":
@@ -278,6 +281,7 @@ def _network_table(network: NetworkCheck) -> Any:
     table = Table(title=network.title, title_justify="left", show_header=False)
     table.add_row("memory of a training step", gigabytes(network.training_bytes) + ", float32")
     table.add_row("memory of a prediction", gigabytes(network.inference_bytes) + ", float32")
+    table.add_row("share of ConvTranspose3d in its arithmetic", f"{network.conv_transpose3d_share:.1%}")
     missing = network.missing_operators
     table.add_row("operators missing on mps", "unknown" if missing is None else ", ".join(missing) or "none")
     return table

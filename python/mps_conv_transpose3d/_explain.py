@@ -50,8 +50,8 @@ def _character(g: _arguments.Geometry) -> str:
 
 
 def _not_default(case: Case) -> list[tuple[str, tuple[int, ...]]]:
-    values = [("stride", case.stride), ("padding", case.padding), ("output_padding", case.output_padding)]
-    values += [("dilation", case.dilation), ("groups", (case.groups,))]
+    values: list[tuple[str, tuple[int, ...]]] = [("stride", case.stride), ("padding", case.padding)]
+    values += [("output_padding", case.output_padding), ("dilation", case.dilation), ("groups", (case.groups,))]
     least = {"padding": 0, "output_padding": 0}
     return [(name, value) for name, value in values if set(value) != {least.get(name, 1)}]
 

@@ -136,7 +136,10 @@ def convolution_backward(
     with _plain():
         g = _arguments.read(input, weight, None, *arguments) if _state.serves else None
         if g is None:
-            return _native_backward(grad_output, input, weight, bias_sizes, *arguments, output_mask)
+            grad_input, grad_weight, grad_bias = _native_backward(
+                grad_output, input, weight, bias_sizes, *arguments, output_mask
+            )
+            return grad_input, grad_weight, grad_bias
         _arguments.check_grad_output(grad_output, input, g)
         if _native_serves("backward", g, input.dtype):
             dense = [t.contiguous() for t in (grad_output, input, weight)]
@@ -191,7 +194,7 @@ def _native_convolution(*arguments: object) -> torch.Tensor:
     return torch.ops.aten._convolution.default._op_dk(_NATIVE, *arguments)
 
 
-def _native_backward(*arguments: object) -> tuple[torch.Tensor | None, ...]:
+def _native_backward(*arguments: object) -> Sequence[torch.Tensor | None]:
     return torch.ops.aten.convolution_backward.default._op_dk(_NATIVE, *arguments)
 
 

@@ -61,7 +61,7 @@ def _planner() -> Callable[[str], str]:
     if _loading.load().error is None:
         return torch.ops.mps_conv_transpose3d.plan
     try:
-        from . import _plan
+        from . import _plan  # type: ignore[attr-defined]
     except ImportError:
         raise Missing(f"there is no planner without a bridge: {_loading.load().error}") from None
     return _plan.answer
@@ -89,7 +89,10 @@ def answer_for(
     if algorithm is not None:
         question["algorithm"] = algorithm
     cores = cores or _machine.gpu_cores()
-    question.update({"device": _machine.device_name() or ""} if cores is None else {"cores": cores})
+    if cores is None:
+        question["device"] = _machine.device_name() or ""
+    else:
+        question["cores"] = cores
     answer = ask(**question)
     if "too_large" in answer:
         raise OverflowError(answer["too_large"])

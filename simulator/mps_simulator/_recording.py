@@ -102,6 +102,7 @@ def record(*, counters: bool = False, accesses: int | None = None) -> Iterator[R
         finally:
             dispatches, recording.operators = _C.close_recording(handle)
             numbers: dict[int, int] = {}
-            for *dispatch, buffer, before, after, counted in dispatches:
+            for kernel, grid, threads, label, buffer, before, after, counted in dispatches:
                 number = numbers.setdefault(buffer, len(numbers))
-                recording.append(Dispatch(*dispatch, number, before, after, Counters(**counted) if counted else None))
+                counters_of_it = Counters(**counted) if counted else None
+                recording.append(Dispatch(kernel, grid, threads, label, number, before, after, counters_of_it))

@@ -66,9 +66,8 @@ def expected(use: Use) -> tuple[bytes, str]:
     if use.name == "threadgroup_barrier":
         return b"air.wg.barrier", r"@air\.wg\.barrier\(i32 2, i32 1\)"
     if use.name == "as_type":
-        to, of = (re.fullmatch(r"([a-z]+)(\d)", t) for t in (use.result, use.types[0]))
-        written = rf"bitcast <{of[2]} x {TYPES[of[1]]}> \S+ to <{to[2]} x {TYPES[to[1]]}>"
-        return b"bfloat", written
+        to, of = (f"<{t[-1]} x {TYPES[t[:-1]]}>" for t in (use.result, use.types[0]))
+        return b"bfloat", rf"bitcast {of} \S+ to {to}"
     if use.name == "popcount":
         return b"air.popcount.", r"@air\.popcount\.i32\("
     name = f"air.{NAMES.get(use.name, use.name)}.{SUFFIXES[use.types[0]]}"

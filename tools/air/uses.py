@@ -54,10 +54,8 @@ def _uses(tree: list[str], own: set[str]) -> Iterator[Use]:
             if _has_last_argument(tree, i):
                 yield Use(name, (*types, "transposed"))
         if name == "threadgroup_barrier":
-            flag = next(
-                re.search(r"EnumConstant 0x\w+ '(\w+)'", later) for later in tree[i:] if "EnumConstant" in later
-            )
-            types = [f"mem_flags::{flag[1]}"]
+            flags = (re.search(r"EnumConstant 0x\w+ '(\w+)'", later) for later in tree[i:])
+            types = [f"mem_flags::{next(flag[1] for flag in flags if flag)}"]
         # as_type<To>, whose return type is written `enable_if_t<..., To>`.
         to = _plain(result.rstrip()[: -len(">")].rpartition(">, ")[2]) if name == "as_type" else ""
         yield Use(name, tuple(types), to)
@@ -68,7 +66,7 @@ def _has_last_argument(tree: list[str], i: int) -> bool:
     call = tree[i - 2].index("CallExpr")
     last = ""
     for line in tree[i + 1 :]:
-        depth = re.match(r"[| `]*-?", line).end()
+        depth = len(line) - len(line.lstrip("| `").removeprefix("-"))
         if depth <= call:
             break
         last = line if depth == call + 2 else last

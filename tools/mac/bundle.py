@@ -86,7 +86,7 @@ def load_commands(listed: str, system_libraries: set[str]) -> list[str]:
     """
     problems = []
     commands = re.split(r"^Load command \d+$", listed, flags=re.M)[1:]
-    kinds = [re.search(r"cmd (\S+)", command).group(1) for command in commands]
+    kinds = re.findall(r"^ *cmd (\S+)", listed, flags=re.M)
     problems += [f"the bundle has a load command {kind}" for kind in kinds if kind not in LOAD_COMMANDS]
     wanted = wheels.needed(listed)
     for name in wanted:

@@ -108,7 +108,8 @@ def _declaration(node: dict[str, Any], headers: Headers) -> None:
         ]
         headers.structs[name or node["id"]] = (fields, place)
     elif kind == "TypedefDecl":
-        owned = next(iter(node.get("inner", [])), {}).get("ownedTagDecl", {})
+        inner = node.get("inner") or [{}]
+        owned = inner[0].get("ownedTagDecl", {})
         if owned.get("id") in headers.structs:
             headers.structs[name] = headers.structs.pop(owned["id"])
         else:

@@ -154,8 +154,8 @@ class Toolchain:
         exports["Foundation"].add("_OBJC_CLASS_$_NSException")
         exports["libobjc"] |= {"___objc_personality_v0", "_objc_begin_catch", "_objc_end_catch", "_objc_ehtype_vtable"}
         for name, symbols in exports.items():
-            library = name.startswith("lib")
-            path = place / f"{name}.tbd" if library else place / f"{name}.framework" / f"{name}.tbd"
+            is_library = name.startswith("lib")
+            path = place / f"{name}.tbd" if is_library else place / f"{name}.framework" / f"{name}.tbd"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(_stub(install_names[name], symbols))
         return place

@@ -149,10 +149,11 @@ def _download(wheel: Wheel, to: Path) -> Path:
 def ziglang() -> Path:
     """ziglang's `lib`: macOS's C headers, LLVM 19's libc++ headers and libSystem.tbd. Raises Unavailable."""
     spec = importlib.util.find_spec("ziglang")
-    version = importlib.metadata.version("ziglang") if spec else "absent"
-    if version != ZIGLANG:
+    folders = spec.submodule_search_locations if spec else None
+    version = importlib.metadata.version("ziglang") if folders else "absent"
+    if not folders or version != ZIGLANG:
         raise Unavailable(f"ziglang is {version}: pip install ziglang=={ZIGLANG}")
-    return Path(spec.submodule_search_locations[0]) / "lib"
+    return Path(folders[0]) / "lib"
 
 
 def tool(name: str) -> str:

@@ -32,7 +32,7 @@ TIMEOUT = 900
 
 def files_of(tree: Path) -> set[Path]:
     """What the copy consists of, relative to `tree`."""
-    found = set()
+    found: set[Path] = set()
     for part in PARTS:
         found.update([tree / part] if (tree / part).is_file() else (tree / part).rglob("*"))
     return {path.relative_to(tree) for path in found if path.is_file() and "__pycache__" not in path.parts}
@@ -61,7 +61,7 @@ def environment() -> dict[str, str]:
 def build(env: dict[str, str]) -> str | None:
     """Builds the copy into SITE. Returns the compiler's words where it fails."""
     env = {**env, "MPS_SIMULATOR": "0", "MPS_CONV_TRANSPOSE3D": "0", "MPS_CONV_TRANSPOSE3D_BRIDGE": "1"}
-    command = [sys.executable, "setup.py", "build_py", "--build-lib", SITE, "build_ext", "--build-lib", SITE]
+    command = [sys.executable, "setup.py", "build_py", "--build-lib", str(SITE), "build_ext", "--build-lib", str(SITE)]
     result = subprocess.run(command, cwd=TREE, env=env, capture_output=True, text=True)
     return None if result.returncode == 0 else result.stdout + result.stderr
 
@@ -73,11 +73,11 @@ def ask_tests(env: dict[str, str]) -> str | None:
     log = WORK / "tests.log"
     with log.open("w") as file:
         try:
-            code = subprocess.run(command, cwd=TREE, env=env, stdout=file, stderr=file, timeout=TIMEOUT).returncode
+            done = subprocess.run(command, cwd=TREE, env=env, stdout=file, stderr=file, timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
-            code = "hung"
+            done = None
     text = log.read_text(errors="replace")
-    if code == 0:
+    if done and done.returncode == 0:
         return None
     failed = re.search(r"^FAILED (tests/\S+?::.+?)(?: - |$)", text, re.MULTILINE)
     if failed:
@@ -85,7 +85,7 @@ def ask_tests(env: dict[str, str]) -> str | None:
     running = re.findall(r"^(tests/\S+?::.*?)(?: (?:PASSED|SKIPPED).*)?$", text, re.MULTILINE)
     if not running:
         raise SystemExit(f"mutants: pytest did not run:\n{text[-2000:]}")
-    return f"{running[-1].strip()} ({'hung' if code == 'hung' else 'the process died'})"
+    return f"{running[-1].strip()} ({'the process died' if done else 'hung'})"
 
 
 def plant(fault: Fault) -> None:
